@@ -1,0 +1,1 @@
+"""Labels turned into a label graph and word vectors."""

@@ -1,0 +1,1 @@
+"""Backbones, layers put into them, and the complete classifier."""
