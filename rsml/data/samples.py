@@ -1,0 +1,199 @@
+"""The table that every reader yields and everything else takes: path, labels, scene, split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from rsml.errors import UserError
+
+Task = Literal["multi-label", "single-label"]
+SPLITS = ("train", "valid", "test")
+_COLUMNS = ("path", "scene", "split")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images with their labels, one row an image.
+
+    Args:
+        paths: `(samples,)` str: relative to `root` in posix style, or absolute for an image outside it.
+        labels: `(samples, labels)` uint8: multi-hot, and one-hot for a single-label task.
+        label_names: the names of the columns of `labels`.
+        task: `"multi-label"` or `"single-label"`.
+        root: the folder that relative paths start from.
+        scenes: `(samples,)` str: the scene class of each image where it is known, else `""`. All `""` by default.
+        splits: `(samples,)` str: `"train"`, `"valid"`, `"test"`, or `""` for not divided. All `""` by default.
+
+    Example:
+        >>> samples = read_samples("UCMerced_LandUse")
+        >>> train = divide(samples, (70, 10, 20), seed=0).part("train")
+        >>> train.files[0], train.labels[0]
+    """
+
+    paths: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    task: Task
+    root: Path
+    scenes: np.ndarray | None = None
+    splits: np.ndarray | None = None
+
+    def __post_init__(self):
+        paths = np.asarray(self.paths, dtype=np.str_)
+        empty = np.full(len(paths), "", dtype=np.str_)
+        columns = {
+            "paths": paths,
+            "labels": np.asarray(self.labels, dtype=np.uint8),
+            "label_names": tuple(self.label_names),
+            "root": Path(self.root),
+            "scenes": empty if self.scenes is None else np.asarray(self.scenes, dtype=np.str_),
+            "splits": empty if self.splits is None else np.asarray(self.splits, dtype=np.str_),
+        }
+        for name, value in columns.items():
+            object.__setattr__(self, name, value)
+        if self.labels.shape != (len(paths), len(self.label_names)):
+            raise ValueError(
+                f"labels have shape {self.labels.shape}; {len(paths)} paths and {len(self.label_names)} label names "
+                f"need ({len(paths)}, {len(self.label_names)})"
+            )
+        for name in ("scenes", "splits"):
+            if getattr(self, name).shape != paths.shape:
+                raise ValueError(f"{name} have shape {getattr(self, name).shape}; {len(paths)} paths need one each")
+        if self.task not in get_args(Task):
+            raise UserError(f'task is {self.task!r}; expected "multi-label" or "single-label"')
+        if len(set(self.label_names)) != len(self.label_names):
+            twice = sorted({name for name in self.label_names if self.label_names.count(name) > 1})
+            raise UserError(f"label {twice[0]!r} is named twice; name every label once")
+        unknown = set(np.unique(self.splits)) - {*SPLITS, ""}
+        if unknown:
+            raise UserError(f"split {min(unknown)!r} is unknown; expected train, valid, test or nothing")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        counts = {side: int((self.splits == side).sum()) for side in SPLITS}
+        sides = "".join(f", {side} {count}" for side, count in counts.items() if count)
+        return (
+            f"Samples({len(self)} images, {len(self.label_names)} labels, {self.task}, root={str(self.root)!r}{sides})"
+        )
+
+    @property
+    def files(self) -> np.ndarray:
+        """`(samples,)` str: where each image lies, root included."""
+        root = str(self.root)
+        return np.array([os.path.join(root, path) for path in self.paths.tolist()], dtype=np.str_)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """`(samples,)` int64: the class of each image (meaningful for a single-label task)."""
+        return self.labels.argmax(axis=1).astype(np.int64) if len(self) else np.zeros(0, np.int64)
+
+    def part(self, split: str) -> Samples:
+        """Returns the rows of one split, in order; none where there are none."""
+        if split not in SPLITS:
+            raise UserError(f"split {split!r} is unknown; expected train, valid or test")
+        return self.select(np.flatnonzero(self.splits == split))
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Samples:
+        """Returns the given rows (indices or a mask), in the given order."""
+        indices = np.asarray(indices)
+        if indices.dtype != bool:
+            indices = indices.astype(np.int64)
+        return replace(
+            self,
+            paths=self.paths[indices],
+            labels=self.labels[indices],
+            scenes=self.scenes[indices],
+            splits=self.splits[indices],
+        )
+
+    def with_splits(self, splits: Sequence[str] | np.ndarray) -> Samples:
+        """Returns the same rows with another division."""
+        return replace(self, splits=np.asarray(splits, dtype=np.str_))
+
+    def fingerprint(self) -> str:
+        """Returns 16 hex digits that change with any path, label, name, scene, split, the task, or the order.
+
+        The root is left out: the same data set in another place has the same fingerprint.
+        """
+        digest = hashlib.sha256()
+        for column in (self.paths, self.scenes, self.splits, self.label_names):
+            digest.update("\n".join(map(str, column)).encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(np.ascontiguousarray(self.labels).tobytes() + self.task.encode())
+        return digest.hexdigest()[:16]
+
+    def frame(self) -> pd.DataFrame:
+        """Returns a table with columns path, scene, split, then one 0/1 column per label."""
+        taken = set(_COLUMNS) & set(self.label_names)
+        if taken:
+            raise UserError(f"label {min(taken)!r} has the name of a column of the table; rename it")
+        head = pd.DataFrame({"path": self.paths, "scene": self.scenes, "split": self.splits}, dtype=object)
+        return pd.concat([head, pd.DataFrame(self.labels, columns=list(self.label_names))], axis=1)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Writes the table as CSV, beside the target first: a crash leaves the old file whole."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            self.frame().to_csv(file, index=False, lineterminator="\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+
+    @classmethod
+    def read_csv(cls, path: str | Path, root: str | Path, task: Task) -> Samples:
+        """Reads back what `write_csv` wrote. Images are not looked for; `read_samples` does that."""
+        path = Path(path)
+        try:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; expected a table with columns path, scene, split, labels") from None
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
+            raise UserError(f"{path}: not a CSV table ({str(fault).strip()}); write it again") from None
+        if tuple(table.columns[:3]) != _COLUMNS:
+            raise UserError(f"{path}: its first columns are {list(table.columns[:3])}; expected path, scene, split")
+        names = tuple(table.columns[3:])
+        return cls(
+            paths=table["path"].to_numpy(),
+            labels=binary_columns(table, names, str(path)),
+            label_names=names,
+            task=task,
+            root=Path(root),
+            scenes=table["scene"].to_numpy(),
+            splits=table["split"].to_numpy(),
+        )
+
+
+def binary_columns(table: pd.DataFrame, names: Sequence[str], source: str, first_line: int = 2) -> np.ndarray:
+    """Turns label columns of text into a `(rows, names)` uint8 array, or names the first cell that is not 0 or 1.
+
+    Args:
+        table: all cells as text; the first column names the image.
+        names: the label columns.
+        source: the file, for the message.
+        first_line: the line of the file that the first row stands on.
+    """
+    cells = table[list(names)].to_numpy(dtype=object)
+    values = pd.Series(cells.ravel(), dtype=object).map(_BINARY).to_numpy(dtype=np.float64).reshape(cells.shape)
+    bad = np.argwhere(np.isnan(values))
+    if len(bad):
+        row, column = bad[0]
+        raise UserError(
+            f"{source}, line {row + first_line} ({table.iloc[row, 0]}), column {names[column]!r}: expected 0 or 1, "
+            f"found {cells[row, column]!r}{f' ({len(bad)} such cells)' if len(bad) > 1 else ''}; mend the label file"
+        )
+    return values.astype(np.uint8)
+
+
+_BINARY = {text: value for value, texts in ((0, "0 0.0 false False"), (1, "1 1.0 true True")) for text in texts.split()}
