@@ -175,23 +175,27 @@ class Samples:
         )
 
 
-def binary_columns(table: pd.DataFrame, names: Sequence[str], source: str, first_line: int = 2) -> np.ndarray:
+def binary_columns(
+    table: pd.DataFrame, names: Sequence[str], source: str, lines: np.ndarray | None = None
+) -> np.ndarray:
     """Turns label columns of text into a `(rows, names)` uint8 array, or names the first cell that is not 0 or 1.
 
     Args:
         table: all cells as text; the first column names the image.
         names: the label columns.
         source: the file, for the message.
-        first_line: the line of the file that the first row stands on.
+        lines: `(rows,)` the line of the file that each row stands on; from 2 on, after a header, if None.
     """
     cells = table[list(names)].to_numpy(dtype=object)
     values = pd.Series(cells.ravel(), dtype=object).map(_BINARY).to_numpy(dtype=np.float64).reshape(cells.shape)
     bad = np.argwhere(np.isnan(values))
     if len(bad):
         row, column = bad[0]
+        line = row + 2 if lines is None else lines[row]
+        more = f" ({len(bad)} such cells)" if len(bad) > 1 else ""
         raise UserError(
-            f"{source}, line {row + first_line} ({table.iloc[row, 0]}), column {names[column]!r}: expected 0 or 1, "
-            f"found {cells[row, column]!r}{f' ({len(bad)} such cells)' if len(bad) > 1 else ''}; mend the label file"
+            f"{source}, line {line} ({table.iloc[row, 0]}), column {names[column]!r}: expected 0 or 1, found "
+            f"{cells[row, column]!r}{more}; mend the label file"
         )
     return values.astype(np.uint8)
 
