@@ -3,12 +3,11 @@
 Importing the package makes its layers and losses known to Keras, so `keras.models.load_model` reads any rsml checkpoint.
 """
 
-import os
+from rsml import quiet
 
-# TensorFlow reads this once, at import: its start-up notes would drown the one line a user needs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+quiet.import_tensorflow()
 
-from rsml import layers, losses
+from rsml import layers, losses  # noqa: E402  (Keras must find TensorFlow already imported)
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "layers", "losses"]

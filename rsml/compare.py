@@ -1,0 +1,160 @@
+"""Compare methods fairly: a grid of variants with several seeds, one table. `python -m rsml.compare --help`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rsml.config import Experiment
+
+logger = logging.getLogger(__name__)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rsml.compare",
+        description="Train every variant of one experiment with every seed, and write one table: mean, deviation, "
+        "and the difference to the first variant, paired by seed. Interrupted, the same command goes on.",
+        epilog="example: python -m rsml.compare --config configs/scenes.py --name heads --seeds 0 1 2 "
+        "--variant plain methods=plain --variant 1-head methods.signa.heads=1 --variant 6-heads methods.signa.heads=6",
+    )
+    parser.add_argument(
+        "--config", default="configs/scenes.py", help="the experiment that all variants share (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--arg", action="append", default=[], metavar="KEY=VALUE", help="argument of a config that takes some"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that all variants share"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar=("NAME", "KEY=VALUE"),
+        help="a variant and the settings that make it; the first one is the baseline",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of every variant (default: 0 1 2)"
+    )
+    parser.add_argument("--name", required=True, help="name of the comparison: runs land in checkpoint/<name>/")
+    parser.add_argument("--metrics", nargs="+", help="columns of the table (default: the task's headline metrics)")
+    parser.add_argument(
+        "--part", default="test", choices=["valid", "test"], help="part that is compared (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def compare(
+    experiment: Experiment,
+    variants: dict[str, Sequence[str]],
+    seeds: Sequence[int],
+    *,
+    root: Path,
+    metrics: Sequence[str] | None = None,
+    part: str = "test",
+) -> pd.DataFrame:
+    """Trains what is not trained yet and returns one row a variant and seed; writes runs.csv and table.md into `root`.
+
+    Args:
+        experiment: What all variants share.
+        variants: Settings by name; the first is the baseline.
+        seeds: Seeds of every variant.
+        root: Folder of the comparison's runs.
+        metrics: Columns of the table; None takes the task's headline metrics.
+        part: "test" or "valid".
+    """
+    import keras
+    import pandas as pd
+
+    from rsml.config import override
+    from rsml.evaluation import HEADLINE
+    from rsml.files import replacing, write_text
+    from rsml.training import train
+
+    # Every variant is checked before the first is trained: a typing fault must not cost a night.
+    planned = [
+        (name, seed, override(experiment, [*settings, f"seed={seed}", f"name={name}-seed{seed}"])[0])
+        for seed in seeds
+        for name, settings in variants.items()
+    ]
+    rows = []
+    for number, (name, seed, variant) in enumerate(planned, 1):
+        logger.info("[%d of %d] %s, seed %d", number, len(planned), name, seed)
+        run = train(variant, root=root)
+        measured = json.loads(run.metrics.read_text(encoding="utf-8"))
+        rows.append({"variant": name, "seed": seed, **measured[part]["metrics"]})
+        table = pd.DataFrame(rows)
+        with replacing(root / "runs.csv") as beside:
+            table.to_csv(beside, index=False)
+        write_text(root / "table.md", markdown(table, metrics or HEADLINE[measured[part]["task"]]))
+        keras.utils.clear_session()
+    return table
+
+
+def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """One row a variant: mean and deviation over seeds, and the difference to the first variant, paired by seed."""
+    from rsml.errors import UserError
+    from rsml.settings import nearest
+
+    for metric in metrics:
+        if metric not in runs:
+            raise UserError(f"--metrics {metric}: not measured{nearest(metric, runs.columns[2:])}")
+    by_variant = {name: rows.set_index("seed") for name, rows in runs.groupby("variant", sort=False)}
+    baseline = next(iter(by_variant))
+    lines = [
+        "| variant | seeds | " + " | ".join(f"{metric} | vs {baseline}" for metric in metrics) + " |",
+        "|---" * (2 + 2 * len(metrics)) + "|",
+    ]
+    for name, rows in by_variant.items():
+        cells = [name, str(len(rows))]
+        for metric in metrics:
+            cells.append(_mean(rows[metric]))
+            difference = (rows[metric] - by_variant[baseline][metric]).dropna()
+            cells.append("" if name == baseline else _mean(difference, sign=True))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: pd.Series, sign: bool = False) -> str:
+    if values.empty:
+        return "-"
+    spread = f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{100 * values.mean():{'+' if sign else ''}.2f}{spread}"
+
+
+def main() -> int:
+    """Runs the command line."""
+    options = parse()
+    from rsml.command import run
+
+    return run(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rsml.config import load_config, override
+    from rsml.errors import UserError
+    from rsml.run import ROOT
+
+    variants = {name: settings for name, *settings in options.variant}
+    if len(variants) < len(options.variant):
+        raise UserError("--variant: two variants have one name; give each its own")
+    experiment, _ = override(load_config(options.config, options.arg), options.set)
+    root = ROOT / options.name
+    compare(experiment, variants, options.seeds, root=root, metrics=options.metrics, part=options.part)
+    print((root / "table.md").read_text(encoding="utf-8") + f"runs and table: {root}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""From what a user names (files, folders, globs, lists, stdin) to image paths, one at a time."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rsml.errors import UserError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"))
+
+
+def find_images(named: Iterable[str]) -> Iterator[str]:
+    """Yields image paths as given: a folder gives the images below it, `-` reads a list from stdin, `@file` from a file.
+
+    What is named must exist, except on a list: a missing file there is met when it is read, so that the others are not held up.
+    """
+    for name in named:
+        if name == "-":
+            yield from _lines(sys.stdin)
+        elif name.startswith("@"):
+            try:
+                with open(name[1:], encoding="utf-8") as lines:
+                    yield from _lines(lines)
+            except OSError as error:
+                raise UserError(
+                    f"{name[1:]}: list not readable ({error.strerror}); give a text file with one image path a line"
+                ) from None
+        elif os.path.isdir(name):
+            yield from _below(name)
+        elif os.path.isfile(name):
+            yield name
+        else:
+            found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+            if not found:
+                raise UserError(
+                    f"{name}: no such image, folder or run; give an existing path, a glob, @list.txt, or - for stdin"
+                )
+            yield from find_images(found)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    return (line for line in map(str.strip, lines) if line and not line.startswith("#"))
+
+
+def _below(folder: str) -> Iterator[str]:
+    found = False
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
+                found = True
+                yield os.path.join(parent, file)
+    if not found:
+        raise UserError(
+            f"{folder}: no image in this folder or below it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+        )

@@ -1,0 +1,40 @@
+"""The scalar metrics of a task, as training watches them epoch by epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
+
+HEADLINE = {
+    "multi-label": ("example_f1", "mean_average_precision", "micro_f1"),
+    "single-label": ("accuracy", "macro_f1"),
+}
+"""The metrics a task's papers lead with, shown while training."""
+
+
+def measure(
+    labels: np.ndarray, scores: np.ndarray, task: str, thresholds: float | np.ndarray = 0.5
+) -> dict[str, float]:
+    """Returns every scalar metric of a task, and the cross entropy of its probabilities.
+
+    Args:
+        labels: `(images, labels)` 0/1.
+        scores: `(images, labels)` probabilities.
+        task: "multi-label" or "single-label".
+        thresholds: For multi-label, one for all or one a label.
+    """
+    metrics = (
+        multilabel_metrics(labels, scores, thresholds) if task == "multi-label" else singlelabel_metrics(labels, scores)
+    )
+    scalars = {
+        name: float(value) for name, value in metrics.items() if np.ndim(value) == 0 and not name.startswith("r4c_code")
+    }
+    return {**scalars, "cross_entropy": _cross_entropy(labels, scores, task)}
+
+
+def _cross_entropy(labels: np.ndarray, scores: np.ndarray, task: str) -> float:
+    sure = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    if task == "multi-label":
+        return float(-np.mean(np.where(labels > 0, np.log(sure), np.log1p(-sure))))
+    return float(-np.mean(np.sum(labels * np.log(sure), axis=1)))

@@ -1,0 +1,11 @@
+"""The plain backbone: pooled features, one dense layer, the task's own loss. The ground every method is compared with."""
+
+from typing import Literal
+
+from rsml.methods.base import Method
+
+
+class Plain(Method):
+    """Brings nothing, so that a comparison can name the baseline."""
+
+    kind: Literal["plain"] = "plain"

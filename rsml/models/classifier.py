@@ -1,0 +1,78 @@
+"""The complete model: backbone, pooled features, logits, and the last layer that makes them probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from rsml.layers import ScenePredictions
+from rsml.models.backbones import Backbone
+
+_POOLING = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network in its two shapes over the same layers: one to train, one to serve.
+
+    Attributes:
+        network: Images to `{"logits", "features", ...}`, what losses need.
+        backbone_weights: Paths of the weights that were the backbone's own before anything was put into it.
+    """
+
+    network: keras.Model
+    backbone_weights: frozenset[str]
+
+    def served(self, **about: Any) -> keras.Model:
+        """Images to probabilities, a flat model whose last layer carries what a user must know about it.
+
+        Args:
+            **about: Arguments of `ScenePredictions`: label names, task, thresholds, experiment.
+        """
+        outputs = ScenePredictions(name="predictions", **about)(self.network.output["logits"])
+        return keras.Model(self.network.input, outputs, name="rsml_classifier")
+
+    def backbone_layers(self) -> list[keras.layers.Layer]:
+        """The layers that were the backbone's own."""
+        return [
+            layer
+            for layer in self.network.layers
+            if layer.weights and self.backbone_weights.issuperset(w.path for w in layer.weights)
+        ]
+
+
+def build_classifier(
+    backbone: Backbone,
+    labels: int,
+    *,
+    pooling: str = "average",
+    dropout: float = 0.0,
+    insertions: Sequence[Callable[[Backbone], Backbone]] = (),
+    logits: Callable[[Any], Any] | None = None,
+    outputs: Sequence[Callable[[dict[str, Any]], dict[str, Any]]] = (),
+) -> Classifier:
+    """Joins a backbone and a head into one flat functional network.
+
+    Args:
+        backbone: Raw images to a feature map `(batch, height, width, channels)`.
+        labels: Number of labels.
+        pooling: "average" or "max".
+        dropout: Fraction of pooled features dropped while training.
+        insertions: Put layers into the backbone, one after another.
+        logits: Pooled features to logits; None is one dense layer.
+        outputs: Each adds named outputs to those there already.
+    """
+    own = frozenset(weight.path for weight in backbone.model.weights)
+    for insert in insertions:
+        backbone = insert(backbone)
+    features = _POOLING[pooling](name="features", dtype="float32")(backbone.model.output)
+    dropped = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
+    if logits is None:
+        logits = keras.layers.Dense(labels, name="logits", dtype="float32")
+    named = {"logits": logits(dropped), "features": features}
+    for add in outputs:
+        named.update(add(named))
+    return Classifier(keras.Model(backbone.model.input, named, name="rsml_network"), own)

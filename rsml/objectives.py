@@ -1,0 +1,85 @@
+"""The loss on the logits: a choice of its own, beside backbone and methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from pydantic import Field
+
+from rsml.errors import UserError
+from rsml.settings import Settings
+
+LossFunction = Callable[[Any, Any], Any]
+"""From labels and logits, both `(batch, labels)`, to a scalar."""
+
+
+class CrossEntropy(Settings):
+    """Binary cross entropy for multi-label data, categorical for single-label.
+
+    Attributes:
+        label_smoothing: Share of the target spread evenly: towards 0.5, or over all classes.
+    """
+
+    kind: Literal["cross-entropy"] = "cross-entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns the loss; `weights` multiplies each label's positives, or each class's images."""
+        scale = None if weights is None else tf.constant(weights, tf.float32)
+
+        def multi_label(labels: Any, logits: Any) -> Any:
+            target = labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+            if scale is None:
+                return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(target, logits))
+            return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(target, logits, scale))
+
+        def single_label(labels: Any, logits: Any) -> Any:
+            target = labels * (1 - self.label_smoothing) + self.label_smoothing / labels.shape[-1]
+            loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+            return tf.reduce_mean(loss if scale is None else loss * tf.linalg.matvec(labels, scale))
+
+        return multi_label if task == "multi-label" else single_label
+
+
+class NoObjective(Settings):
+    """No loss on the logits: the methods' own terms are all there is."""
+
+    kind: Literal["none"] = "none"
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns a loss that is always zero."""
+        return lambda labels, logits: tf.zeros(())
+
+
+Objective = Annotated[CrossEntropy | NoObjective, Field(discriminator="kind")]
+
+
+def label_weights(labels: np.ndarray, task: str, largest: float = 10.0) -> np.ndarray:
+    """Weights that make up for rare labels, from the training part.
+
+    Multi-label: negatives / positives of each label; single-label: images / (classes * images of the class).
+    Both are held within [1 / largest, largest]; a label that never occurs gets 1.
+    """
+    positives = labels.sum(axis=0, dtype=np.float64)
+    expected = (
+        len(labels) - positives if task == "multi-label" else np.full(labels.shape[1], len(labels) / labels.shape[1])
+    )
+    weights = np.divide(expected, positives, out=np.ones_like(positives), where=positives > 0)
+    return np.clip(weights, 1 / largest, largest).astype(np.float32)
+
+
+def wrapped(loss: keras.losses.Loss) -> LossFunction:
+    """A Keras loss as a plain function of labels and logits."""
+    return lambda labels, logits: loss(labels, logits)
+
+
+def refuse_task(kind: str, wanted: str, task: str) -> None:
+    """Refuses an objective that is defined for the other task only."""
+    if task != wanted:
+        raise UserError(
+            f"objective '{kind}' is for {wanted} data, found {task} data; choose another with --set objective.kind=..."
+        )

@@ -1,0 +1,135 @@
+"""Optimizers with a rate a group of weights, and schedules that resume exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+if TYPE_CHECKING:
+    from rsml.config import Training
+
+
+@keras.saving.register_keras_serializable("rsml")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate as a pure function of the step: warm-up, then a curve.
+
+    Args:
+        base: Rate at the top.
+        kind: "constant", "step", "cosine", or "plateau" (constant until `scale` is lowered).
+        steps: Steps an epoch.
+        epochs: Epochs in all.
+        warmup: Epochs of linear warm-up from 0.
+        drops: `(epoch, factor)` pairs: from that epoch on the rate is multiplied by the factor.
+        minimum: Rate below which the curve does not go.
+    """
+
+    def __init__(
+        self,
+        base: float,
+        kind: str,
+        steps: int,
+        epochs: int,
+        warmup: float = 0.0,
+        drops: Iterable[tuple[float, float]] = (),
+        minimum: float = 0.0,
+    ) -> None:
+        self.base, self.kind, self.steps, self.epochs = base, kind, steps, epochs
+        self.warmup, self.drops, self.minimum = warmup, [list(drop) for drop in drops], minimum
+        self.scale = keras.Variable(1.0, trainable=False, name="plateau_scale")
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, counted from 0."""
+        step = ops.cast(step, "float32")
+        epoch = step / self.steps
+        rate = self.base * ops.convert_to_tensor(self.scale)
+        if self.kind == "cosine":
+            done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
+            rate = rate * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+        for start, factor in self.drops:
+            # Half a step of slack, so that rounding cannot move a drop by a step.
+            rate = ops.where(step >= start * self.steps - 0.5, rate * factor, rate)
+        rate = ops.maximum(rate, self.minimum)
+        if self.warmup:
+            rate = rate * ops.minimum((step + 1) / (self.warmup * self.steps), 1.0)
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        keys = ("base", "kind", "steps", "epochs", "warmup", "drops", "minimum")
+        return {key: getattr(self, key) for key in keys}
+
+
+class _Grouped:
+    """Gives some variables a fraction of the rate, and decays weights but not biases and norms.
+
+    Keras's MultiOptimizer keeps one optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
+    """
+
+    def group(self, rates: dict[str, float], decay: float, decayed: set[str], decoupled: bool) -> None:
+        """Sets the fraction of the rate by variable path, and what decays how."""
+        self._rates, self._decay, self._decayed, self._decoupled = rates, decay, decayed, decoupled
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        rate = ops.cast(learning_rate, variable.dtype) * self._rates.get(variable.path, 1.0)
+        if self._decay and variable.path in self._decayed:
+            if self._decoupled:
+                self.assign_sub(variable, variable * (self._decay * rate))
+            else:
+                gradient = gradient + self._decay * ops.cast(variable, gradient.dtype)
+        super().update_step(gradient, variable, rate)
+
+
+class _Adam(_Grouped, keras.optimizers.Adam):
+    pass
+
+
+class _SGD(_Grouped, keras.optimizers.SGD):
+    pass
+
+
+def make_optimizer(
+    options: Training, variables: Iterable[Any], slow: set[str], backbone_rate: float, steps: int
+) -> keras.optimizers.Optimizer:
+    """Builds the optimizer of a training.
+
+    Args:
+        options: The training options.
+        variables: All variables that any phase of the training may move.
+        slow: Paths of the backbone's own variables.
+        backbone_rate: Their rate as a fraction of the others'.
+        steps: Steps an epoch.
+    """
+    schedule = Schedule(
+        options.learning_rate,
+        options.schedule,
+        steps,
+        options.epochs,
+        options.warmup_epochs,
+        _drops(options),
+        options.minimum_rate,
+    )
+    common = {"learning_rate": schedule, "global_clipnorm": options.clip_norm}
+    if options.optimizer == "sgd":
+        optimizer = _SGD(momentum=options.momentum, nesterov=options.nesterov, **common)
+    else:
+        optimizer = _Adam(**common)
+    variables = list(variables)
+    optimizer.group(
+        rates=dict.fromkeys(slow, backbone_rate),
+        decay=options.weight_decay,
+        decayed={variable.path for variable in variables if len(variable.shape) > 1},
+        decoupled=options.optimizer == "adamw",
+    )
+    optimizer.build(variables)
+    return optimizer
+
+
+def _drops(options: Training) -> list[tuple[float, float]]:
+    if options.schedule != "step":
+        return []
+    if options.milestones:
+        return [(fraction * options.epochs, factor) for fraction, factor in sorted(options.milestones.items())]
+    return [(epoch, options.step_factor) for epoch in range(options.step_epochs, options.epochs, options.step_epochs)]

@@ -1,0 +1,288 @@
+"""Predict and measure with a run, or with any saved classifier."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from rsml.data.find_images import find_images
+from rsml.data.pipeline import evaluation_dataset, image_stream, naming_bad_images
+from rsml.data.samples import Samples
+from rsml.errors import UserError
+from rsml.files import replacing, write_json
+from rsml.layers.scene_predictions import predictions_layer
+from rsml.run import Run
+
+logger = logging.getLogger(__name__)
+
+SOME_IMAGES_BAD = 3
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """A saved classifier and what its numbers mean.
+
+    Attributes:
+        model: Raw images to probabilities.
+        labels: Label names, in column order.
+        task: "multi-label" or "single-label".
+        thresholds: `(labels,)`; a label is present when its probability is strictly greater.
+        reading: How images must be read for this model: image size, bands, antialiasing.
+    """
+
+    model: keras.Model
+    labels: tuple[str, ...]
+    task: str
+    thresholds: np.ndarray
+    reading: dict[str, Any]
+
+    @classmethod
+    def load(cls, file: str | Path, trust: bool = False) -> SceneModel:
+        """Reads a `.keras` or `.h5` file; one that is no rsml classifier is refused."""
+        return cls.of(load_model(file, trust), str(file))
+
+    @classmethod
+    def of(cls, model: keras.Model, name: str = "model") -> SceneModel:
+        """Wraps a classifier that is in memory."""
+        last = predictions_layer(model)
+        if last is None:
+            raise UserError(
+                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
+            )
+        data = (last.experiment or {}).get("data", {})
+        _, height, width, _ = model.input_shape
+        return cls(
+            model,
+            last.labels,
+            last.task,
+            np.asarray(last.thresholds or [0.5] * len(last.labels)),
+            {"image_size": (height, width), "bands": data.get("bands"), "antialias": data.get("antialias", True)},
+        )
+
+    def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
+        """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
+        with naming_bad_images(samples):
+            return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
+
+    def stream(self, paths: Iterable[str], bad: list, batch_size: int = 32) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields each readable image's path and `(labels,)` probabilities, in flat memory; faults are put into `bad`."""
+        for names, images in image_stream(paths, batch_size=batch_size, bad=bad, **self.reading):
+            yield from zip(names, self.model.predict_on_batch(images), strict=True)
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Returns 0/1 decisions of probabilities `(..., labels)`."""
+        if self.task == "single-label":
+            return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
+        return (scores > self.thresholds).astype(np.uint8)
+
+
+def load_model(file: str | Path, trust: bool = False) -> keras.Model:
+    """Loads a whole `.keras` or `.h5` model; what is missing, broken or foreign is told in one line."""
+    file = Path(file)
+    if not file.is_file():
+        raise UserError(f"{file}: no such checkpoint; give a run folder, a .keras or a .h5 file")
+    try:
+        return keras.models.load_model(file, compile=False, safe_mode=not trust)
+    except Exception as error:
+        # Keras raises anything from KeyError to BadZipFile here; the first line says what it met.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{file}: not a model this Keras can load ({reason}); give a whole .keras or .h5 model saved by train.py"
+        ) from None
+
+
+def evaluate_run(run: Run, samples: Samples) -> None:
+    """Measures a run's best model on its validation and test parts and writes what came out into its folder.
+
+    Thresholds are tuned on the validation part, if the experiment asks for it, and then stored in the model.
+
+    Args:
+        run: A run with a best model.
+        samples: All its images, divided.
+    """
+    experiment = run.experiment()
+    options = experiment.evaluation
+    scene_model = SceneModel.load(run.best, trust=experiment.model.trust)
+    parts = {name: samples.part(name) for name in ("valid", "test")}
+    parts = {name: part for name, part in parts.items() if len(part)}
+    scores = {name: scene_model.scores(part, options.batch_size) for name, part in parts.items()}
+    if options.tune_thresholds and scene_model.task == "multi-label" and "valid" in parts:
+        thresholds = tune_thresholds(parts["valid"].labels, scores["valid"], options.threshold_objective)
+        predictions_layer(scene_model.model).thresholds = thresholds
+        run.write_model(scene_model.model, run.best)
+        scene_model = SceneModel.of(scene_model.model)
+    summaries = {
+        name: summary(scene_model.task, scene_model.labels, part.labels, scores[name], scene_model.thresholds)
+        for name, part in parts.items()
+    }
+    tested = "test" if "test" in parts else next(iter(parts), None)
+    if tested is None:
+        logger.info("neither a test nor a validation part: nothing to measure")
+    else:
+        with replacing(run.predictions) as beside, PredictionWriter(beside, scene_model) as writer:
+            writer.write_all(parts[tested].paths, scores[tested])
+        if options.figures:
+            draw_run(run.figures, run, scene_model, samples, parts[tested], scores[tested])
+    write_json(run.metrics, {"run": run.name, **summaries})
+
+
+def report(run: Run) -> str:
+    """What a person wants to see at the end: the table of the test part, where the run is, and how to predict with it."""
+    measured = json.loads(run.metrics.read_text(encoding="utf-8"))
+    tested = next((part for part in ("test", "valid") if part in measured), None)
+    lines = (
+        []
+        if tested is None
+        else [f"{tested} part, {measured[tested]['images']} images", text_table(measured[tested]), ""]
+    )
+    return "\n".join(
+        [*lines, f"run folder:   {run.folder}", f"predict with: python predict.py {run.folder} path/to/images"]
+    )
+
+
+class PredictionWriter:
+    """Writes `path`, one score and one decision column a label, row by row.
+
+    Args:
+        file: The CSV file.
+        model: Gives the label names and decides.
+    """
+
+    def __init__(self, file: str | Path, model: SceneModel) -> None:
+        self.model = model
+        self._file = open(file, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(["path", *(f"score {name}" for name in model.labels), *model.labels])
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, path: str, scores: np.ndarray) -> None:
+        """Writes one image."""
+        self._rows.writerow([path, *(f"{score:.6f}" for score in scores), *self.model.decide(scores)])
+
+    def write_all(self, paths: Iterable[str], scores: Iterable[np.ndarray]) -> None:
+        """Writes many."""
+        for path, row in zip(paths, scores, strict=True):
+            self.write(path, row)
+
+
+def split_inputs(inputs: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Tells the model from the images: a run folder, or a file ending in .keras / .h5, in the first place is the model."""
+    if inputs:
+        first = Path(inputs[0])
+        if (first / "config.json").is_file() or first.suffix.lower() in (".keras", ".h5", ".hdf5"):
+            return inputs[0], list(inputs[1:])
+    return None, list(inputs)
+
+
+def open_model(source: str | None, trust: bool = False) -> tuple[SceneModel, Run | None]:
+    """Opens a run folder, a checkpoint file, or the newest run."""
+    if source is not None and not Path(source).is_dir():
+        return SceneModel.load(source, trust), None
+    run = Run.open(source) if source is not None else Run.newest()
+    return SceneModel.load(run.best, trust or run.experiment().model.trust), run
+
+
+def label_images(
+    source: str | None, *, images: Sequence[str], out: str | None, as_json: bool, batch_size: int, trust: bool, **_: Any
+) -> int:
+    """Prints and writes the labels of images; returns 3 if some could not be read."""
+    scene_model, run = open_model(source, trust)
+    bad, done, begun = [], 0, time.monotonic()
+    out = out or "predictions.csv"
+    show = _show_json if as_json else _show_line
+    with PredictionWriter(out, scene_model) as writer:
+        for path, scores in scene_model.stream(find_images(images), bad, batch_size):
+            writer.write(path, scores)
+            show(scene_model, path, scores)
+            done += 1
+    for fault in bad:
+        print(f"skipped: {fault}", file=sys.stderr)
+    rate = done / max(time.monotonic() - begun, 1e-9)
+    print(f"{done} images labelled ({rate:.0f}/s), {len(bad)} skipped; scores in {out}", file=sys.stderr)
+    return SOME_IMAGES_BAD if bad else 0
+
+
+def measure_split(
+    source: str | None,
+    *,
+    data: str | None,
+    labels: str | None,
+    root: str | None,
+    split: str,
+    out: str | None,
+    as_json: bool,
+    batch_size: int,
+    trust: bool,
+    **_: Any,
+) -> int:
+    """Measures a model on a part of its run's data, or of other labelled data, prints the tables and writes the predictions."""
+    scene_model, run = open_model(source, trust)
+    if data is not None:
+        samples = align(read_samples(data, labels=labels), scene_model)
+        divided = bool((samples.splits != "").any())
+    elif run is not None:
+        samples, divided = run.read_samples(root), True
+    else:
+        raise UserError(f"{source}: a checkpoint file alone knows no data; give images, or labelled data with --data")
+    part = samples.part(split) if split != "all" and divided else samples
+    if not len(part):
+        raise UserError(f"{data or run.folder}: its {split} part is empty; choose another with --split")
+    scores = scene_model.scores(part, batch_size)
+    measured = summary(scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds)
+    out = out or str(run.predictions if run is not None and data is None else "predictions.csv")
+    with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
+        writer.write_all(part.paths, scores)
+    if as_json:
+        print(json.dumps(measured))
+    else:
+        print(f"{split if divided else 'all'} part, {len(part)} images")
+        print(text_table(measured))
+        print(per_label_table(measured))
+        print(f"scores and decisions: {out}")
+    return 0
+
+
+def align(samples: Samples, scene_model: SceneModel) -> Samples:
+    """Returns the samples with the model's labels in the model's order, however the data spells them."""
+    if samples.task != scene_model.task:
+        raise UserError(
+            f"{samples.root}: {samples.task} data, but the model is {scene_model.task}; give data of its kind"
+        )
+    matched = match_labels(samples.label_names, scene_model.labels)
+    if matched is None:
+        strange = [name for name in samples.label_names if match_label(name, scene_model.labels) is None]
+        missing = len(scene_model.labels) - len(samples.label_names) + len(strange)
+        what = f"unknown to it: {', '.join(strange[:5])}" if strange else f"{missing} of the model's labels are missing"
+        raise UserError(
+            f"{samples.root}: {len(samples.label_names)} labels that are not the model's {len(scene_model.labels)} ({what}); "
+            "give data labelled like the training data"
+        )
+    column = {model_name: name for name, model_name in matched.items()}
+    order = [samples.label_names.index(column[name]) for name in scene_model.labels]
+    return replace(samples, labels=samples.labels[:, order], label_names=tuple(scene_model.labels))
+
+
+def _show_line(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:
+    present = sorted(np.flatnonzero(scene_model.decide(scores)), key=lambda column: -scores[column])
+    print(f"{path}: " + (", ".join(f"{scene_model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
+
+
+def _show_json(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:
+    present = [name for name, said in zip(scene_model.labels, scene_model.decide(scores), strict=True) if said]
+    by_name = {name: round(float(score), 6) for name, score in zip(scene_model.labels, scores, strict=True)}
+    print(json.dumps({"path": path, "labels": present, "scores": by_name}))

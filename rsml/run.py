@@ -1,0 +1,141 @@
+"""What a run folder is: the files in it, writing them safely, reading them back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from rsml.config import Experiment
+from rsml.data.samples import Samples
+from rsml.errors import UserError
+from rsml.files import remove, replacing, write_json
+
+ROOT = Path("checkpoint")
+
+
+class Run:
+    """One run folder, `checkpoint/<name>/`.
+
+    Args:
+        folder: The folder; it need not exist yet.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.name = self.folder.name
+        self.config = self.folder / "config.json"
+        self.samples = self.folder / "samples.csv"
+        self.best = self.folder / "best.keras"
+        self.last = self.folder / "last.keras"
+        self.history = self.folder / "history.csv"
+        self.metrics = self.folder / "metrics.json"
+        self.predictions = self.folder / "predictions.csv"
+        self.figures = self.folder / "figures"
+        self.logs = self.folder / "logs"
+        self.state = self.folder / "state" / "state.npz"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @classmethod
+    def start(cls, experiment: Experiment, root: Path = ROOT, fresh: bool = False) -> Run:
+        """Opens the experiment's folder: new, the same again, or started over; another experiment's is refused."""
+        run = cls(Path(root) / experiment.name)
+        if fresh:
+            run.clear()
+        if run.config.is_file():
+            differences = _differences(_read_json(run.config), experiment.dump())
+            if differences:
+                shown = "; ".join(differences[:4]) + (
+                    f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
+                )
+                raise UserError(
+                    f"run {run.folder} was made with another config ({shown}); "
+                    "give this one its own --name, or start it over with --fresh"
+                )
+        else:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            write_json(run.config, experiment.dump())
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Opens a folder that holds a run with a model."""
+        run = cls(folder)
+        if not run.config.is_file():
+            raise UserError(
+                f"{run.folder}: not a run folder (no config.json in it); give checkpoint/<name> or a .keras / .h5 file"
+            )
+        if not run.best.is_file():
+            raise UserError(
+                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run train.py again"
+            )
+        return run
+
+    @classmethod
+    def newest(cls, root: Path = ROOT) -> Run:
+        """The run whose best model was written last."""
+        models = sorted(Path(root).glob("*/best.keras"), key=lambda file: file.stat().st_mtime)
+        if not models:
+            raise UserError(
+                f"{root}/: no run with a model in it; train one with `python train.py`, or name a checkpoint"
+            )
+        return cls.open(models[-1].parent)
+
+    def clear(self) -> None:
+        """Removes the files a run writes, and nothing a person put beside them."""
+        for path in (
+            self.config, self.samples, self.best, self.last, self.history, self.metrics, self.predictions,
+            self.figures, self.logs, self.state.parent,
+        ):  # fmt: skip
+            remove(path)
+
+    def experiment(self) -> Experiment:
+        """The experiment this run was made with."""
+        return Experiment.parse(_read_json(self.config), str(self.config))
+
+    def read_samples(self, root: str | Path | None = None) -> Samples:
+        """The images of the run with their labels and parts.
+
+        Args:
+            root: Where the images lie now, if not where they lay in training.
+        """
+        about = _read_json(self.samples.with_suffix(".json"))
+        return Samples.read_csv(self.samples, root=Path(root or about["root"]), task=about["task"])
+
+    def write_samples(self, samples: Samples) -> None:
+        """Keeps every image with its labels and part, and where the images lie."""
+        samples.write_csv(self.samples)
+        write_json(self.samples.with_suffix(".json"), {"root": str(samples.root.resolve()), "task": samples.task})
+
+    def write_model(self, model: keras.Model, path: Path) -> None:
+        """Writes a model whole or not at all."""
+        with replacing(path) as beside:
+            model.save(beside)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes one row an epoch."""
+        with replacing(self.history) as beside:
+            pd.DataFrame(rows).to_csv(beside, index=False)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({error}); start the run over with --fresh") from None
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {json.dumps(before)} there, {json.dumps(after)} now")
+    return found

@@ -1,0 +1,227 @@
+"""The story of a run, from data to checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from rsml.config import Experiment
+from rsml.data.pipeline import evaluation_dataset, naming_bad_images, training_dataset
+from rsml.data.samples import Samples
+from rsml.data.source import load_samples, training_part
+from rsml.errors import UserError
+from rsml.evaluation import HEADLINE, measure
+from rsml.methods import LabelContext, Plain
+from rsml.models import Classifier, build_classifier, load_backbone
+from rsml.objectives import CrossEntropy, NoObjective, label_weights
+from rsml.optimizers import make_optimizer
+from rsml.prediction import evaluate_run
+from rsml.progress import EpochEnd, TrainingState
+from rsml.run import ROOT, Run
+from rsml.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+MONITORS = {"multi-label": "example_f1", "single-label": "accuracy"}
+
+
+def train(experiment: Experiment, *, root: str | Path = ROOT, fresh: bool = False) -> Run:
+    """Trains an experiment, or goes on where it stopped, and evaluates its best epoch.
+
+    Args:
+        experiment: What to do.
+        root: Folder of all runs.
+        fresh: Start over instead of going on.
+
+    Returns:
+        The run, with best.keras, metrics.json and predictions.csv in its folder.
+    """
+    run = Run.start(experiment, Path(root), fresh)
+    if run.metrics.is_file():
+        logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
+        return run
+    samples = load_samples(experiment.data)
+    run.write_samples(samples)
+    with _precision(experiment.training.precision):
+        keras.utils.set_random_seed(experiment.seed)
+        _fit(experiment, run, samples)
+    evaluate_run(run, samples)
+    return run
+
+
+def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
+    options, data = experiment.training, experiment.data
+    train_part, valid_part = training_part(samples, data.train_fraction, experiment.seed), samples.part("valid")
+    train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
+    steps = -(-len(train_part) // options.batch_size)
+
+    context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
+    classifier = build(experiment, context)
+    served = classifier.served(labels=list(samples.label_names), task=samples.task, experiment=experiment.dump())
+    trainer = _trainer(experiment, classifier, context, steps)
+    state = TrainingState(trainer, run)
+    if state.load():
+        logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
+    monitor = _monitor(experiment, valid_part)
+    _announce(experiment, samples, train_part, classifier)
+
+    def validate() -> dict[str, float]:
+        if not len(valid_part):
+            return {}
+        scores = served.predict(valid_images, verbose=0)
+        return measure(valid_part.labels, scores, samples.task)
+
+    read = {"image_size": data.image_size, "bands": data.bands, "antialias": data.antialias, "cache": data.cache}
+    valid_images = (
+        evaluation_dataset(valid_part, batch_size=experiment.evaluation.batch_size, **read) if len(valid_part) else None
+    )
+    epoch_end = EpochEnd(state, options, monitor, validate, served, HEADLINE[samples.task])
+    board = keras.callbacks.TensorBoard(run.logs, write_graph=False)
+    try:
+        with naming_bad_images(samples):
+            for until, freeze in _phases(options.freeze, options.epochs):
+                if state.stopped or state.epoch >= until:
+                    continue
+                _set_frozen(classifier, freeze, options.freeze_batch_norm)
+                trainer.compile(trainer.optimizer, loss=None, jit_compile=options.xla, auto_scale_loss=False)
+                images = training_dataset(
+                    train_part,
+                    batch_size=options.batch_size,
+                    epochs=until,
+                    start_epoch=state.epoch,
+                    seed=experiment.seed,
+                    augment=experiment.augment,
+                    **read,
+                )
+                trainer.fit(
+                    images,
+                    initial_epoch=state.epoch,
+                    epochs=until,
+                    steps_per_epoch=steps,
+                    callbacks=[epoch_end, board],
+                    verbose="auto" if sys.stdout.isatty() else 2,
+                )
+    except KeyboardInterrupt:
+        logger.info(
+            "\ninterrupted; %s; run the same command again to go on",
+            f"{state.epoch} epochs are kept in {run.folder}" if state.epoch else "no epoch was finished yet",
+        )
+        raise
+
+
+def build(experiment: Experiment, context: LabelContext) -> Classifier:
+    """Builds the network that an experiment describes: backbone, what the methods put into it, head.
+
+    Args:
+        experiment: Its model and methods are used.
+        context: What the methods may know of the labels.
+    """
+    model, data = experiment.model, experiment.data
+    methods = experiment.methods or (Plain(),)
+    backbone = load_backbone(
+        model.backbone,
+        image_size=data.image_size,
+        weights=model.weights,
+        bands=len(data.bands) if data.bands else 3,
+        preprocess=model.preprocess,
+        trust=model.trust,
+    )
+    own_head = next((method for method in methods if method.replaces_logits), None)
+    return build_classifier(
+        backbone,
+        len(context.names),
+        pooling=next((pooling for method in methods if (pooling := method.pooling())), model.pooling),
+        dropout=model.dropout,
+        insertions=[partial(method.modify_backbone, context=context) for method in methods],
+        logits=partial(own_head.logits, context=context) if own_head else None,
+        outputs=[partial(method.outputs, context=context) for method in methods],
+    )
+
+
+def with_label_noise(samples: Samples, rate: float, seed: int) -> Samples:
+    """Flips a fraction of labels: each entry of a multi-label row on its own, or the class for another one."""
+    if not rate:
+        return samples
+    random = np.random.default_rng([seed, 0x6E6F697365])
+    labels = samples.labels.copy()
+    if samples.task == "multi-label":
+        labels ^= random.random(labels.shape) < rate
+    else:
+        wrong = np.flatnonzero(random.random(len(labels)) < rate)
+        classes = (samples.classes[wrong] + random.integers(1, labels.shape[1], len(wrong))) % labels.shape[1]
+        labels[wrong] = np.eye(labels.shape[1], dtype=np.uint8)[classes]
+    return replace(samples, labels=labels)
+
+
+def _trainer(experiment: Experiment, classifier: Classifier, context: LabelContext, steps: int) -> Trainer:
+    options = experiment.training
+    replaced = any(method.replaces_objective for method in experiment.methods)
+    objective = experiment.objective or (NoObjective() if replaced else CrossEntropy())
+    weights = label_weights(context.training_labels, context.task) if options.class_weights else None
+    terms = [term for method in experiment.methods for term in method.terms(context)]
+    trainer = Trainer(classifier.network, objective.function(context.task, weights), terms)
+    rate = options.backbone_rate if options.backbone_rate is not None else (0.1 if experiment.model.weights else 1.0)
+    optimizer = make_optimizer(options, trainer.trainable_variables, classifier.backbone_weights, rate, steps)
+    if options.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(trainer.trainable_variables)
+    trainer.optimizer = optimizer
+    return trainer
+
+
+def _phases(freeze: bool | int, epochs: int) -> list[tuple[int, bool]]:
+    """`(last epoch, backbone frozen)` of each phase of the training."""
+    frozen = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
+    return [(until, kept) for until, kept in ((frozen, True), (epochs, False)) if until > (0 if kept else frozen)]
+
+
+def _set_frozen(classifier: Classifier, frozen: bool, norms: bool) -> None:
+    for layer in classifier.backbone_layers():
+        layer.trainable = not (frozen or (norms and isinstance(layer, keras.layers.BatchNormalization)))
+
+
+def _monitor(experiment: Experiment, valid_part: Samples) -> str:
+    task = valid_part.task
+    monitor = experiment.training.monitor or MONITORS[task]
+    if not len(valid_part):
+        logger.info("no validation part: the last epoch is taken for the best")
+        return monitor
+    known = measure(valid_part.labels, np.full(valid_part.labels.shape, 1 / valid_part.labels.shape[1]), task)
+    if monitor not in known:
+        raise UserError(f"training.monitor '{monitor}' is not a {task} metric; known: {', '.join(sorted(known))}")
+    return monitor
+
+
+def _announce(experiment: Experiment, samples: Samples, train_part: Samples, classifier: Classifier) -> None:
+    methods = " + ".join(method.kind for method in experiment.methods) or "plain"
+    counts = ", ".join(f"{np.count_nonzero(samples.splits == part)} {part}" for part in ("valid", "test"))
+    logger.info(
+        "%s: %s on %s, %.2f M parameters; %d labels (%s); %d train, %s images at %d px",
+        experiment.name,
+        methods,
+        experiment.model.backbone,
+        classifier.network.count_params() / 1e6,
+        len(samples.label_names),
+        samples.task,
+        len(train_part),
+        counts,
+        experiment.data.image_size,
+    )
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
