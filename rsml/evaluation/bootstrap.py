@@ -1,0 +1,275 @@
+"""How far a metric would move on other test images of the same kind: intervals, and paired tests of two models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest
+
+from rsml.evaluation.checks import EvaluationError, check_scores
+from rsml.evaluation.metrics import MULTILABEL, SINGLELABEL, MultilabelPart, SinglelabelPart
+
+Task = Literal["multi-label", "single-label"]
+Metric = str | Callable[[np.ndarray, np.ndarray], float]
+_BLOCK = 4_000_000
+"""Weights held at once (32 MB)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """A metric with its percentile bootstrap interval.
+
+    Args:
+        value: the metric on the part itself; an array for `per_label_*` metrics.
+        low: lower end.
+        high: upper end.
+        samples: the metric on every resample, `(resamples,)` or `(resamples, labels)`; NaN where it is undefined.
+        level: share of the resamples between `low` and `high`.
+    """
+
+    value: Any
+    low: Any
+    high: Any
+    samples: np.ndarray
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return format_interval(self.value, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedTest:
+    """Model a against model b on the same images.
+
+    Args:
+        metric: its name.
+        value_a: of model a.
+        value_b: of model b.
+        difference: `value_a - value_b` with its bootstrap interval.
+        p_value: two-sided, of no difference.
+        only_a_right: images that a alone gets right (single-label; None otherwise).
+        only_b_right: images that b alone gets right.
+        mcnemar_p: exact McNemar test of the two counts, two-sided: which model is more often right.
+    """
+
+    metric: str
+    value_a: float
+    value_b: float
+    difference: Interval
+    p_value: float
+    only_a_right: int | None = None
+    only_b_right: int | None = None
+    mcnemar_p: float | None = None
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.metric}: {100 * self.value_a:.2f} against {100 * self.value_b:.2f}, "
+            f"difference {100 * self.difference.value:+.2f} "
+            f"[{100 * self.difference.low:+.2f}, {100 * self.difference.high:+.2f}], {format_p(self.p_value)}"
+        )
+        if self.mcnemar_p is not None:
+            text += f"; right alone {self.only_a_right} : {self.only_b_right}, McNemar {format_p(self.mcnemar_p)}"
+        return text
+
+
+def format_interval(value: float, low: float, high: float, *, scale: float = 100.0, decimals: int = 1) -> str:
+    """`93.1 [91.8, 94.2]`; a dash for what is undefined."""
+
+    def number(x: float) -> str:
+        return "-" if not np.isfinite(x) else f"{scale * x:.{decimals}f}"
+
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def format_p(p_value: float) -> str:
+    """`p = 0.012`, or `p < 0.001`."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def bootstrap_intervals(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    metrics: Sequence[str],
+    *,
+    threshold: ArrayLike = 0.5,
+    task: Task | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of several metrics over the same resamples of the images.
+
+    A resample is a weighting of the images, so that counts and per-image numbers are computed once for all resamples
+    and average precision sorts each label once. A label that a resample lacks is left out of its mAP.
+
+    Args:
+        labels: `(images, labels)`, or class numbers `(images,)`.
+        scores: `(images, labels)`.
+        metrics: names of `multilabel_metrics` or `singlelabel_metrics`.
+        threshold: for multi-label metrics.
+        task: needed only where the labels are a table and the metric exists for both tasks: multi-label if None.
+        resamples: how many.
+        seed: the same seed draws the same images, whatever the metric.
+        level: share of the distribution inside the interval.
+    """
+    part, definitions = _part(labels, scores, threshold, task, metrics)
+    _check_options(resamples, level)
+    values = {name: np.asarray(definitions[name](part.view(np.ones((1, part.size)))))[0] for name in metrics}
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for weights in _resamples(part.size, resamples, seed):
+        view = part.view(weights)
+        for name in metrics:
+            samples[name].append(definitions[name](view))
+    return {name: _interval(values[name], np.concatenate(samples[name]), level) for name in metrics}
+
+
+def bootstrap_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    metric: Metric,
+    *,
+    threshold: ArrayLike = 0.5,
+    task: Task | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of one metric: see `bootstrap_intervals`.
+
+    Args:
+        labels: `(images, labels)`, or class numbers `(images,)`.
+        scores: `(images, labels)`.
+        metric: a name, or any function of labels and scores (then recomputed for every resample, and thus slower).
+        threshold: for named multi-label metrics.
+        task: "multi-label" or "single-label", where labels and name leave it open.
+        resamples: how many.
+        seed: of the resampling.
+        level: share of the distribution inside the interval.
+
+    Returns:
+        An `Interval`; `str(interval)` reads `93.1 [91.8, 94.2]`.
+    """
+    if isinstance(metric, str):
+        options = {"threshold": threshold, "task": task, "resamples": resamples, "seed": seed, "level": level}
+        return bootstrap_intervals(labels, scores, [metric], **options)[metric]
+    _check_options(resamples, level)
+    truth, values = np.asarray(labels), check_scores(scores)
+    if len(truth) != len(values):
+        raise EvaluationError(f"{len(truth)} rows of labels do not fit {len(values)} rows of scores")
+    drawn = (np.repeat(np.arange(len(truth)), row.astype(int)) for row in _rows(len(truth), resamples, seed))
+    samples = np.array([metric(truth[rows], values[rows]) for rows in drawn], dtype=float)
+    return _interval(np.asarray(metric(truth, values), dtype=float), samples, level)
+
+
+def paired_test(
+    metric: Metric,
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    *,
+    threshold_a: ArrayLike = 0.5,
+    threshold_b: ArrayLike = 0.5,
+    task: Task | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairedTest:
+    """Whether model a differs from model b by more than the choice of test images explains.
+
+    Both models are measured on the same resamples. The two-sided p value is twice the smaller share of resamples whose
+    difference is on either side of zero (ties on both), with one resample added so that it is never 0. It speaks of
+    these two trained models, not of the two methods: several seeds are needed for that.
+
+    Args:
+        metric: a scalar metric's name, or a function of labels and scores.
+        labels: `(images, labels)`, or class numbers `(images,)`.
+        scores_a: of model a, `(images, labels)`.
+        scores_b: of model b, same images in the same order.
+        threshold_a: of model a.
+        threshold_b: of model b.
+        task: as in `bootstrap_intervals`.
+        resamples: how many.
+        seed: of the resampling.
+        level: of the difference's interval.
+    """
+    shapes = np.shape(scores_a), np.shape(scores_b)
+    if shapes[0] != shapes[1]:
+        raise EvaluationError(f"a paired test needs the same images: scores have shapes {shapes[0]} and {shapes[1]}")
+    options = {"task": task, "resamples": resamples, "seed": seed, "level": level}
+    a = bootstrap_interval(labels, scores_a, metric, threshold=threshold_a, **options)
+    b = bootstrap_interval(labels, scores_b, metric, threshold=threshold_b, **options)
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+    if a.samples.ndim > 1:
+        raise EvaluationError(f"a paired test needs a metric that is one number, {name} is one per label")
+    samples = a.samples - b.samples
+    # Sums in another order leave dust, which must not decide a tie.
+    samples[np.abs(samples) < 1e-12] = 0.0
+    seen = samples[~np.isnan(samples)]
+    tail = min((seen <= 0).sum(), (seen >= 0).sum())
+    p_value = min(1.0, 2 * (tail + 1) / (len(seen) + 1))
+    right: dict[str, Any] = {}
+    if _task(labels, task, [metric] if isinstance(metric, str) else []) == "single-label":
+        part_a, part_b = SinglelabelPart(labels, scores_a), SinglelabelPart(labels, scores_b)
+        right_a, right_b = part_a.predicted == part_a.classes, part_b.predicted == part_b.classes
+        only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+        exact = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+        right = {"only_a_right": only_a, "only_b_right": only_b, "mcnemar_p": float(exact)}
+    difference = _interval(np.asarray(a.value - b.value), samples, level)
+    return PairedTest(name, a.value, b.value, difference, p_value, **right)
+
+
+def _task(labels: ArrayLike, task: Task | None, metrics: Sequence[str]) -> Task:
+    if task not in (None, "multi-label", "single-label"):
+        raise EvaluationError(f"unknown task {task!r}: choose multi-label or single-label")
+    if task:
+        return task
+    only_single = any(name in SINGLELABEL and name not in MULTILABEL for name in metrics)
+    return "single-label" if np.ndim(labels) == 1 or only_single else "multi-label"
+
+
+def _part(
+    labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike, task: Task | None, metrics: Sequence[str]
+) -> tuple[MultilabelPart | SinglelabelPart, dict[str, Callable]]:
+    single = _task(labels, task, metrics) == "single-label"
+    definitions: dict[str, Callable] = SINGLELABEL if single else MULTILABEL
+    for name in metrics:
+        if name not in definitions or name == "confusion_matrix":
+            known = ", ".join(key for key in definitions if key != "confusion_matrix")
+            raise EvaluationError(
+                f"unknown metric {name!r} of a {'single' if single else 'multi'}-label part: choose from {known}"
+            )
+    part = SinglelabelPart(labels, scores) if single else MultilabelPart(labels, scores, threshold)
+    return part, definitions
+
+
+def _check_options(resamples: int, level: float) -> None:
+    if resamples < 1 or not 0 < level < 1:
+        raise EvaluationError(f"resamples must be at least 1 and level between 0 and 1, found {resamples} and {level}")
+
+
+def _rows(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(generator.integers(images, size=images), minlength=images)
+
+
+def _resamples(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks `(resamples of the block, images)` of how often each image was drawn."""
+    rows = _rows(images, resamples, seed)
+    block = max(1, _BLOCK // images)
+    for start in range(0, resamples, block):
+        yield np.stack([next(rows) for _ in range(min(block, resamples - start))]).astype(np.float64)
+
+
+def _interval(value: np.ndarray, samples: np.ndarray, level: float) -> Interval:
+    tail = 50 * (1 - level)
+    ends = np.full((2, *samples.shape[1:]), np.nan)
+    defined = ~np.isnan(samples).all(axis=0)
+    ends[:, defined] = np.nanpercentile(samples[:, defined], [tail, 100 - tail], axis=0)
+    if samples.ndim == 1:
+        return Interval(float(value), float(ends[0]), float(ends[1]), samples, level)
+    return Interval(value, ends[0], ends[1], samples, level)
