@@ -1,1 +1,23 @@
 """Backbones, layers put into them, and the complete classifier."""
+
+from rsml.models.backbones import Backbone, backbone_names, load_backbone
+from rsml.models.classifier import Classifier, build_classifier
+from rsml.models.graph import output_of, stages_of
+from rsml.models.insert import insert_after
+from rsml.models.model_files import load_model
+from rsml.models.weights import LoadReport, adapt_bands, load_weights
+
+__all__ = [
+    "Backbone",
+    "Classifier",
+    "LoadReport",
+    "adapt_bands",
+    "backbone_names",
+    "build_classifier",
+    "insert_after",
+    "load_backbone",
+    "load_model",
+    "load_weights",
+    "output_of",
+    "stages_of",
+]

@@ -1,0 +1,114 @@
+"""The last layer of a saved model: logits to probabilities, and all that a user needs to read them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("rsml")
+class ScenePredictions(keras.layers.Layer):
+    """Turns logits into probabilities, in float32 under any dtype policy, and carries what the numbers mean.
+
+    Args:
+        labels: Label names in the order of the columns.
+        task: `"multi-label"` (sigmoid, any number of labels true) or `"single-label"` (softmax, one class true).
+        thresholds: One decision threshold a label for a multi-label model; a label is said to be present when its
+            probability is strictly greater. Default: 0.5 each. It may be set after training (`layer.thresholds = ...`).
+        experiment: The experiment that made the model, as a JSON-like dictionary.
+        metadata: Anything else that belongs to the model (bands, image size, version), as a JSON-like dictionary.
+
+    Input and output: `(batch, labels)`.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        task: Literal["multi-label", "single-label"] = "multi-label",
+        thresholds: Sequence[float] | None = None,
+        experiment: dict[str, Any] | str | None = None,
+        metadata: dict[str, Any] | str | None = None,
+        **kwargs,
+    ):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"ScenePredictions labels must be a list of names; got {labels!r}.")
+        self.labels = tuple(labels)
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"ScenePredictions labels must be distinct names, at least one; got {list(self.labels)}.")
+        if task not in ("multi-label", "single-label"):
+            raise ValueError(f"ScenePredictions task must be 'multi-label' or 'single-label'; got {task!r}.")
+        self.task = task
+        self.thresholds = thresholds
+        self._experiment = _as_json("experiment", experiment)
+        self._metadata = _as_json("metadata", metadata)
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """One decision threshold a label, or None for 0.5 each."""
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, values: Sequence[float] | None) -> None:
+        if values is not None:
+            values = tuple(float(value) for value in values)
+            if len(values) != len(self.labels):
+                raise ValueError(f"There are {len(self.labels)} labels but {len(values)} thresholds.")
+            if not all(0.0 <= value <= 1.0 for value in values):
+                raise ValueError(f"Thresholds must lie between 0 and 1; got {list(values)}.")
+        self._thresholds = values
+
+    @property
+    def experiment(self) -> dict[str, Any] | None:
+        """A copy of the experiment that made the model."""
+        return None if self._experiment is None else json.loads(self._experiment)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of the other facts kept with the model."""
+        return {} if self._metadata is None else json.loads(self._metadata)
+
+    def build(self, input_shape):
+        if input_shape[-1] != len(self.labels):
+            raise ValueError(f"There are {len(self.labels)} labels but {input_shape[-1]} logits an image.")
+
+    def call(self, logits):
+        # The policy of this layer is float32, so half-precision logits arrive widened.
+        return ops.sigmoid(logits) if self.task == "multi-label" else ops.softmax(logits, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        # The dictionaries travel as JSON text: Keras would read a dictionary with "class_name" in it as an object.
+        return {
+            **super().get_config(),
+            "labels": list(self.labels),
+            "task": self.task,
+            "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "experiment": self._experiment,
+            "metadata": self._metadata,
+        }
+
+
+def predictions_layer(model: keras.Model) -> ScenePredictions | None:
+    """Returns the `ScenePredictions` of a model (of a nested one too), or None when it has none."""
+    for layer in reversed(model.layers):
+        if isinstance(layer, ScenePredictions):
+            return layer
+        if isinstance(layer, keras.Model) and (found := predictions_layer(layer)) is not None:
+            return found
+    return None
+
+
+def _as_json(name: str, value: dict[str, Any] | str | None) -> str | None:
+    try:
+        if isinstance(value, str):
+            json.loads(value)
+            return value
+        return None if value is None else json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ScenePredictions {name} must hold only JSON values: {error}.") from None
