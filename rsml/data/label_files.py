@@ -8,7 +8,7 @@ import pickle
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,22 @@ class LabelTable:
     scenes: np.ndarray | None
     splits: np.ndarray | None
     task: Task | None
+
+
+def join_tables(tables: Sequence[LabelTable]) -> LabelTable:
+    """Puts the rows of several label files with the same labels under one another."""
+    first = tables[0]
+    for table in tables[1:]:
+        if table.labels is None or table.label_names != first.label_names:
+            raise UserError(f"{table.source}: its label columns are not those of {first.source}; expected the same")
+    return replace(
+        first,
+        names=[name for table in tables for name in table.names],
+        lines=np.concatenate([table.lines for table in tables]),
+        labels=np.concatenate([table.labels for table in tables]),
+        scenes=None,
+        splits=None,
+    )
 
 
 def split_word(text: str) -> str | None:
@@ -225,9 +241,10 @@ def _split_lists(
 
 def _names_for(width: int, source: str) -> tuple[str, ...]:
     """Names label columns that the file does not name: by a known set of that many labels, else by number."""
-    known = {
-        entry.labels: entry.name for entry in CATALOG if entry.task == "multi-label" and len(entry.labels) == width
-    }
+    known: dict[tuple[str, ...], str] = {}
+    for entry in CATALOG:
+        if entry.task == "multi-label" and len(entry.labels) == width:
+            known.setdefault(entry.labels, entry.name)
     if len(known) == 1:
         labels, name = next(iter(known.items()))
         logger.info("%s names no labels; %d columns are taken as those of %s", source, width, name)

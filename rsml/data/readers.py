@@ -16,7 +16,7 @@ import numpy as np
 
 from rsml.data import catalog
 from rsml.data.image_index import ImageIndex, is_image_name, list_images, without_suffix
-from rsml.data.label_files import LabelTable, read_label_file, split_word
+from rsml.data.label_files import LabelTable, join_tables, read_label_file, split_word
 from rsml.data.samples import Samples, Task
 from rsml.data.spelling import label_key, match_labels
 from rsml.errors import UserError
@@ -53,8 +53,9 @@ def read_samples(
         raise UserError(f'task is {task!r}; expected "multi-label" or "single-label"')
     if not source.exists():
         raise UserError(_not_there(source))
-    if splits and task is None and labels is None:
-        task = read_label_file(splits[0]).task
+    tables = [read_label_file(file) for file in splits or ()]
+    if tables and task is None and labels is None:
+        task = tables[0].task
     if source.is_file():
         if labels is not None:
             raise UserError(f"{source} is a file; with a label file ({labels}) it must be the folder of the images")
@@ -68,6 +69,9 @@ def read_samples(
             samples = _from_label_file(root, source / MANIFEST, task, None, allow_missing, whole=False)
         elif file is not None:
             samples = _from_label_file(source, file, task, separator, allow_missing, whole=True)
+        elif tables and task == "multi-label":
+            file = Path(splits[0])
+            samples = _from_label_file(source, file, task, None, allow_missing, whole=False, table=join_tables(tables))
         else:
             samples = _from_class_folders(source, task, allow_missing)
     if splits:
@@ -133,18 +137,23 @@ def _division_root(folder: Path, division: dict) -> Path:
 
 
 def _from_label_file(
-    root: Path, file: Path, task: Task | None, separator: str | None, allow_missing: bool, whole: bool
+    root: Path,
+    file: Path,
+    task: Task | None,
+    separator: str | None,
+    allow_missing: bool,
+    whole: bool,
+    table: LabelTable | None = None,
 ) -> Samples:
     """Joins a label file with the images under `root`; `whole` tells that the file should label every one of them."""
-    direct = None if whole else _direct_index(root, file)
-    index = direct or ImageIndex(root)
+    index = (None if whole or table else _direct_index(root, file)) or ImageIndex(root)
     if not len(index):
         raise UserError(_no_images(root) + f" for the labels in {file}")
 
     def is_image(cell: str) -> bool:
         return is_image_name(cell) or index.find(cell, str(file)) is not None
 
-    table = read_label_file(file, task=task, separator=separator, is_image=is_image)
+    table = table or read_label_file(file, task=task, separator=separator, is_image=is_image)
     if table.labels is None:
         raise UserError(f"{file}: only one column, and so no labels; expected label columns or a column of labels")
     rows = _find_rows(table, index, file)
@@ -294,6 +303,11 @@ def _split_folders(paths: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     if all(found) and len(set(found)) > 1:
         return np.array(found), _below_common_folder([path.partition("/")[2] for path in below])
     return np.full(len(paths), "", dtype="<U5"), below
+
+
+def common_tail(paths: Sequence[str]) -> list[str]:
+    """Returns paths without the folders that all of them share, and without the split folders they lie in, if any."""
+    return _split_folders(paths)[1]
 
 
 def _below_common_folder(paths: list[str]) -> list[str]:
