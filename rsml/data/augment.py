@@ -1,4 +1,4 @@
-"""Flips, colour jitter, rotation and shift: each a stateless function of a seed, colours changed as torchvision does."""
+"""Flips, colour jitter, rotation and shift: each a stateless function of a seed, with colours as torchvision."""
 
 import math
 from typing import NamedTuple

@@ -64,8 +64,16 @@ NUMPY = {
 @pytest.mark.parametrize("shape", [(20, 14), (7, 9)])  # 63 pixels do not divide into fours
 @pytest.mark.parametrize(
     ("name", "factor"),
-    [("brightness", 1.4), ("brightness", 0.6), ("contrast", 1.4), ("contrast", 0.0), ("saturation", 1.4)]
-    + [("saturation", 0.3), ("hue", 0.17), ("hue", -0.4)],
+    [
+        ("brightness", 1.4),
+        ("brightness", 0.6),
+        ("contrast", 1.4),
+        ("contrast", 0.0),
+        ("saturation", 1.4),
+        ("saturation", 0.3),
+        ("hue", 0.17),
+        ("hue", -0.4),
+    ],
 )
 def test_each_colour_operation_follows_its_formula(name, factor, shape):
     image = picture(*shape)
