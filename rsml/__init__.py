@@ -1,6 +1,6 @@
 """rsml: classify remote-sensing scenes with Keras.
 
-Importing the package makes its layers and losses known to Keras, so `keras.models.load_model` reads any rsml checkpoint.
+Importing it makes its layers and losses known to Keras, and `keras.models.load_model` reads any rsml checkpoint.
 """
 
 from rsml import quiet

@@ -1,6 +1,7 @@
 """What the three scripts share: faults become one line and an exit code."""
 
 import errno
+import logging
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def run(command: Callable[[], int | None]) -> int:
     """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return command() or 0
     except UserError as error:
@@ -25,7 +28,8 @@ def run(command: Callable[[], int | None]) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(
-                f"{error.filename or 'disk'}: no space left while writing; files already finished are kept; free some space and run again"
+                f"{error.filename or 'disk'}: no space left while writing; finished files are kept; "
+                "free some space and run again"
             )
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return _fail(

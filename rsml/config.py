@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,14 +46,15 @@ class Training(Settings):
 
     Attributes:
         learning_rate: Rate of the new parts, at the top of the schedule.
-        backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, 1 from scratch.
-        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; biases and norms are exempt.
+        backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, else 1.
+        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
+            biases and norms.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
-            epochs) by its factor; "plateau" multiplies by `step_factor` when `monitor` has not risen for `plateau_patience`.
+            epochs) by its factor; "plateau" does when `monitor` has not risen for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
         freeze_batch_norm: Keep the backbone's normalisation statistics as pretrained.
         label_noise: Fraction of training labels flipped, to measure robustness. Never touches validation or test.
-        class_weights: Weigh each label's positives by (negatives / positives), at most 10 (multi-label); classes by inverse frequency.
+        class_weights: Weigh each label's positives by negatives / positives, or each class by its inverse frequency.
         monitor: Validation metric that chooses the best epoch; None is example_f1, or accuracy for single-label data.
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
@@ -92,12 +94,14 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
     """
 
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    resamples: NonNegativeInt = 1000
     figures: bool = True
 
 
@@ -227,10 +231,10 @@ def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
     scope = importlib.util.module_from_spec(spec).__dict__
     scope["__file__"] = str(path)
     try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True), scope)
         found = scope.get("experiment")
         if callable(found):
-            found = found(**_arguments(found, arguments, path))
+            found = pydantic.validate_call(found)(**_arguments(found, arguments, path))
         elif arguments:
             raise UserError(f"config {path}: takes no arguments, found --arg {arguments[0]}")
     except UserError:
@@ -250,8 +254,6 @@ def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
 
 
 def _arguments(function: Callable, arguments: Sequence[str], path: Path) -> dict[str, Any]:
-    import inspect
-
     known = list(inspect.signature(function).parameters)
     values = {}
     for argument in arguments:
@@ -259,6 +261,9 @@ def _arguments(function: Callable, arguments: Sequence[str], path: Path) -> dict
         if not separator or key not in known:
             raise UserError(f"config {path}: unknown argument '{argument}', expected key=value{nearest(key, known)}")
         values[key] = _literal(text)
+    for key, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty and key not in values:
+            raise UserError(f"config {path}: needs --arg {key}=..., see the top of the file")
     return values
 
 

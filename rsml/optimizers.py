@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -68,26 +68,26 @@ class _Grouped:
     Keras's MultiOptimizer keeps one optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
 
-    def group(self, rates: dict[str, float], decay: float, decayed: set[str], decoupled: bool) -> None:
-        """Sets the fraction of the rate by variable path, and what decays how."""
-        self._rates, self._decay, self._decayed, self._decoupled = rates, decay, decayed, decoupled
+    def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
+        """Sets each variable's fraction of the rate and its decay, in the order of `build`."""
+        self._rates, self._decays, self._decoupled = rates, decays, decoupled
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rate = ops.cast(learning_rate, variable.dtype) * self._rates.get(variable.path, 1.0)
-        if self._decay and variable.path in self._decayed:
-            if self._decoupled:
-                self.assign_sub(variable, variable * (self._decay * rate))
-            else:
-                gradient = gradient + self._decay * ops.cast(variable, gradient.dtype)
+        position = self._get_variable_index(variable)
+        rate, decay = ops.cast(learning_rate, variable.dtype) * self._rates[position], self._decays[position]
+        if decay and self._decoupled:
+            self.assign_sub(variable, variable * (decay * rate))
+        elif decay:
+            gradient = gradient + decay * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, rate)
 
 
-class _Adam(_Grouped, keras.optimizers.Adam):
-    pass
+class GroupedAdam(_Grouped, keras.optimizers.Adam):
+    """Adam with a rate and a decay a variable."""
 
 
-class _SGD(_Grouped, keras.optimizers.SGD):
-    pass
+class GroupedSGD(_Grouped, keras.optimizers.SGD):
+    """SGD with a rate and a decay a variable."""
 
 
 def make_optimizer(
@@ -98,7 +98,7 @@ def make_optimizer(
     Args:
         options: The training options.
         variables: All variables that any phase of the training may move.
-        slow: Paths of the backbone's own variables.
+        slow: Paths of the backbone's own variables, which move at `backbone_rate`.
         backbone_rate: Their rate as a fraction of the others'.
         steps: Steps an epoch.
     """
@@ -113,14 +113,13 @@ def make_optimizer(
     )
     common = {"learning_rate": schedule, "global_clipnorm": options.clip_norm}
     if options.optimizer == "sgd":
-        optimizer = _SGD(momentum=options.momentum, nesterov=options.nesterov, **common)
+        optimizer = GroupedSGD(momentum=options.momentum, nesterov=options.nesterov, **common)
     else:
-        optimizer = _Adam(**common)
+        optimizer = GroupedAdam(**common)
     variables = list(variables)
     optimizer.group(
-        rates=dict.fromkeys(slow, backbone_rate),
-        decay=options.weight_decay,
-        decayed={variable.path for variable in variables if len(variable.shape) > 1},
+        rates=[backbone_rate if variable.path in slow else 1.0 for variable in variables],
+        decays=[options.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
         decoupled=options.optimizer == "adamw",
     )
     optimizer.build(variables)

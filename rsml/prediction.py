@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ import numpy as np
 
 from rsml.data.find_images import find_images
 from rsml.data.pipeline import evaluation_dataset, image_stream, naming_bad_images
+from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
+from rsml.data.spelling import match_label, match_labels
 from rsml.errors import UserError
+from rsml.evaluation import headline_table, per_label_table, summary, tune_thresholds
 from rsml.files import replacing, write_json
 from rsml.layers.scene_predictions import predictions_layer
+from rsml.models import load_model
 from rsml.run import Run
 
 logger = logging.getLogger(__name__)
@@ -47,9 +51,9 @@ class SceneModel:
     reading: dict[str, Any]
 
     @classmethod
-    def load(cls, file: str | Path, trust: bool = False) -> SceneModel:
-        """Reads a `.keras` or `.h5` file; one that is no rsml classifier is refused."""
-        return cls.of(load_model(file, trust), str(file))
+    def load(cls, source: str | Path, trust: bool = False) -> SceneModel:
+        """Reads a run folder, a `.keras` or a `.h5` file; one that is no rsml classifier is refused."""
+        return cls.of(load_model(source, trust), str(source))
 
     @classmethod
     def of(cls, model: keras.Model, name: str = "model") -> SceneModel:
@@ -75,7 +79,7 @@ class SceneModel:
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
     def stream(self, paths: Iterable[str], bad: list, batch_size: int = 32) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields each readable image's path and `(labels,)` probabilities, in flat memory; faults are put into `bad`."""
+        """Yields each readable image's path and `(labels,)` probabilities in flat memory; faults go into `bad`."""
         for names, images in image_stream(paths, batch_size=batch_size, bad=bad, **self.reading):
             yield from zip(names, self.model.predict_on_batch(images), strict=True)
 
@@ -84,21 +88,6 @@ class SceneModel:
         if self.task == "single-label":
             return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
         return (scores > self.thresholds).astype(np.uint8)
-
-
-def load_model(file: str | Path, trust: bool = False) -> keras.Model:
-    """Loads a whole `.keras` or `.h5` model; what is missing, broken or foreign is told in one line."""
-    file = Path(file)
-    if not file.is_file():
-        raise UserError(f"{file}: no such checkpoint; give a run folder, a .keras or a .h5 file")
-    try:
-        return keras.models.load_model(file, compile=False, safe_mode=not trust)
-    except Exception as error:
-        # Keras raises anything from KeyError to BadZipFile here; the first line says what it met.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{file}: not a model this Keras can load ({reason}); give a whole .keras or .h5 model saved by train.py"
-        ) from None
 
 
 def evaluate_run(run: Run, samples: Samples) -> None:
@@ -137,13 +126,13 @@ def evaluate_run(run: Run, samples: Samples) -> None:
 
 
 def report(run: Run) -> str:
-    """What a person wants to see at the end: the table of the test part, where the run is, and how to predict with it."""
+    """What a person wants to see at the end: the test part's table, where the run is, how to predict with it."""
     measured = json.loads(run.metrics.read_text(encoding="utf-8"))
     tested = next((part for part in ("test", "valid") if part in measured), None)
     lines = (
         []
         if tested is None
-        else [f"{tested} part, {measured[tested]['images']} images", text_table(measured[tested]), ""]
+        else [f"{tested} part, {measured[tested]['images']} images", headline_table(measured[tested]), ""]
     )
     return "\n".join(
         [*lines, f"run folder:   {run.folder}", f"predict with: python predict.py {run.folder} path/to/images"]
@@ -181,7 +170,7 @@ class PredictionWriter:
 
 
 def split_inputs(inputs: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Tells the model from the images: a run folder, or a file ending in .keras / .h5, in the first place is the model."""
+    """Tells the model from the images: a run folder or a .keras / .h5 file in the first place is the model."""
     if inputs:
         first = Path(inputs[0])
         if (first / "config.json").is_file() or first.suffix.lower() in (".keras", ".h5", ".hdf5"):
@@ -230,7 +219,7 @@ def measure_split(
     trust: bool,
     **_: Any,
 ) -> int:
-    """Measures a model on a part of its run's data, or of other labelled data, prints the tables and writes the predictions."""
+    """Measures a model on a part of its run's data or of other labelled data; prints tables, writes predictions."""
     scene_model, run = open_model(source, trust)
     if data is not None:
         samples = align(read_samples(data, labels=labels), scene_model)
@@ -251,7 +240,7 @@ def measure_split(
         print(json.dumps(measured))
     else:
         print(f"{split if divided else 'all'} part, {len(part)} images")
-        print(text_table(measured))
+        print(headline_table(measured))
         print(per_label_table(measured))
         print(f"scores and decisions: {out}")
     return 0
@@ -269,7 +258,7 @@ def align(samples: Samples, scene_model: SceneModel) -> Samples:
         missing = len(scene_model.labels) - len(samples.label_names) + len(strange)
         what = f"unknown to it: {', '.join(strange[:5])}" if strange else f"{missing} of the model's labels are missing"
         raise UserError(
-            f"{samples.root}: {len(samples.label_names)} labels that are not the model's {len(scene_model.labels)} ({what}); "
+            f"{samples.root}: {len(samples.label_names)} labels, not the model's {len(scene_model.labels)} ({what}); "
             "give data labelled like the training data"
         )
     column = {model_name: name for name, model_name in matched.items()}

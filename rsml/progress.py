@@ -1,4 +1,4 @@
-"""What is decided and written at the end of an epoch: validation, best so far, early stop, plateau, the state to resume from."""
+"""What is decided and written at the end of an epoch: best so far, early stop, plateau, the state to resume from."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TrainingState:
             raise UserError(f"{self.run.state}: not readable ({error}); start the run over with --fresh") from None
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise UserError(
-                f"{self.run.state}: holds {len(arrays)} variables that do not fit the {len(variables)} of this network; "
+                f"{self.run.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
                 "the code or a library changed since; start the run over with --fresh"
             )
         for variable, array in zip(variables, arrays, strict=True):
@@ -129,9 +129,7 @@ class EpochEnd(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         measured = self.validate()
         if self.monitor not in measured:
-            raise UserError(
-                f"training.monitor '{self.monitor}' is not measured on the validation part; known: {', '.join(sorted(measured))}"
-            )
+            raise UserError(f"training.monitor '{self.monitor}' is not measured; known: {', '.join(sorted(measured))}")
         state, value = self.state, measured[self.monitor]
         row = {
             "epoch": epoch + 1,

@@ -106,6 +106,7 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
                     initial_epoch=state.epoch,
                     epochs=until,
                     steps_per_epoch=steps,
+                    shuffle=False,
                     callbacks=[epoch_end, board],
                     verbose="auto" if sys.stdout.isatty() else 2,
                 )
@@ -168,8 +169,11 @@ def _trainer(experiment: Experiment, classifier: Classifier, context: LabelConte
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
     terms = [term for method in experiment.methods for term in method.terms(context)]
     trainer = Trainer(classifier.network, objective.function(context.task, weights), terms)
-    rate = options.backbone_rate if options.backbone_rate is not None else (0.1 if experiment.model.weights else 1.0)
-    optimizer = make_optimizer(options, trainer.trainable_variables, classifier.backbone_weights, rate, steps)
+    rate = (
+        options.backbone_rate if options.backbone_rate is not None else (0.1 if classifier.backbone.pretrained else 1.0)
+    )
+    slow = {weight.path for weight in classifier.backbone.model.weights}
+    optimizer = make_optimizer(options, trainer.trainable_variables, slow, rate, steps)
     if options.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(trainer.trainable_variables)
@@ -202,19 +206,13 @@ def _monitor(experiment: Experiment, valid_part: Samples) -> str:
 
 def _announce(experiment: Experiment, samples: Samples, train_part: Samples, classifier: Classifier) -> None:
     methods = " + ".join(method.kind for method in experiment.methods) or "plain"
-    counts = ", ".join(f"{np.count_nonzero(samples.splits == part)} {part}" for part in ("valid", "test"))
-    logger.info(
-        "%s: %s on %s, %.2f M parameters; %d labels (%s); %d train, %s images at %d px",
-        experiment.name,
-        methods,
-        experiment.model.backbone,
-        classifier.network.count_params() / 1e6,
-        len(samples.label_names),
-        samples.task,
-        len(train_part),
-        counts,
-        experiment.data.image_size,
-    )
+    counts = {"train": len(train_part)} | {part: np.count_nonzero(samples.splits == part) for part in ("valid", "test")}
+    logger.info("%s: %s, %.2f M parameters", experiment.name, methods, classifier.network.count_params() / 1e6)
+    logger.info(classifier.backbone.text())
+    if classifier.backbone.report:
+        logger.info(classifier.backbone.report.text())
+    parts = ", ".join(f"{count} {part}" for part, count in counts.items())
+    logger.info("%s, %d labels: %s", samples.task, len(samples.label_names), parts)
 
 
 @contextmanager

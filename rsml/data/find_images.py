@@ -14,9 +14,9 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", 
 
 
 def find_images(named: Iterable[str]) -> Iterator[str]:
-    """Yields image paths as given: a folder gives the images below it, `-` reads a list from stdin, `@file` from a file.
+    """Yields image paths: a folder gives the images below it, `-` reads a list from stdin, `@file` from a file.
 
-    What is named must exist, except on a list: a missing file there is met when it is read, so that the others are not held up.
+    What is named must exist, except on a list: a missing file there is met when it is read, and holds nobody up.
     """
     for name in named:
         if name == "-":

@@ -7,7 +7,7 @@ import numpy as np
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
 
 HEADLINE = {
-    "multi-label": ("example_f1", "mean_average_precision", "micro_f1"),
+    "multi-label": ("example_f1", "map_over_seen_labels", "micro_f1"),
     "single-label": ("accuracy", "macro_f1"),
 }
 """The metrics a task's papers lead with, shown while training."""

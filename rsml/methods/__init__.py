@@ -4,8 +4,13 @@ A new method adds its file and one entry to `METHODS`.
 """
 
 from rsml.methods.base import LabelContext, Method, Term
+from rsml.methods.ml_gcn import MLGCN
 from rsml.methods.plain import Plain
+from rsml.methods.se_net import SENet
+from rsml.methods.signa import Signa
 
-METHODS: dict[str, type[Method]] = {method.model_fields["kind"].default: method for method in (Plain,)}
+METHODS: dict[str, type[Method]] = {
+    method.model_fields["kind"].default: method for method in (Plain, SENet, MLGCN, Signa)
+}
 
-__all__ = ["METHODS", "LabelContext", "Method", "Plain", "Term"]
+__all__ = ["METHODS", "MLGCN", "LabelContext", "Method", "Plain", "SENet", "Signa", "Term"]

@@ -1,4 +1,4 @@
-"""The plain backbone: pooled features, one dense layer, the task's own loss. The ground every method is compared with."""
+"""The plain backbone: pooled features, one dense layer, the task's own loss."""
 
 from typing import Literal
 

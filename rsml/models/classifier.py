@@ -20,11 +20,11 @@ class Classifier:
 
     Attributes:
         network: Images to `{"logits", "features", ...}`, what losses need.
-        backbone_weights: Paths of the weights that were the backbone's own before anything was put into it.
+        backbone: The backbone as it was before anything was put into it.
     """
 
     network: keras.Model
-    backbone_weights: frozenset[str]
+    backbone: Backbone
 
     def served(self, **about: Any) -> keras.Model:
         """Images to probabilities, a flat model whose last layer carries what a user must know about it.
@@ -36,12 +36,8 @@ class Classifier:
         return keras.Model(self.network.input, outputs, name="rsml_classifier")
 
     def backbone_layers(self) -> list[keras.layers.Layer]:
-        """The layers that were the backbone's own."""
-        return [
-            layer
-            for layer in self.network.layers
-            if layer.weights and self.backbone_weights.issuperset(w.path for w in layer.weights)
-        ]
+        """The layers with weights that were the backbone's own."""
+        return [layer for layer in self.backbone.model.layers if layer.weights]
 
 
 def build_classifier(
@@ -65,14 +61,14 @@ def build_classifier(
         logits: Pooled features to logits; None is one dense layer.
         outputs: Each adds named outputs to those there already.
     """
-    own = frozenset(weight.path for weight in backbone.model.weights)
+    filled = backbone
     for insert in insertions:
-        backbone = insert(backbone)
-    features = _POOLING[pooling](name="features", dtype="float32")(backbone.model.output)
+        filled = insert(filled)
+    features = _POOLING[pooling](name="features", dtype="float32")(filled.model.output)
     dropped = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
     if logits is None:
         logits = keras.layers.Dense(labels, name="logits", dtype="float32")
     named = {"logits": logits(dropped), "features": features}
     for add in outputs:
         named.update(add(named))
-    return Classifier(keras.Model(backbone.model.input, named, name="rsml_network"), own)
+    return Classifier(keras.Model(filled.model.input, named, name="rsml_network"), backbone)

@@ -1,0 +1,32 @@
+"""SE-Net: channel attention that knows nothing of labels; the comparison SIGNA is measured against."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from rsml.layers import SqueezeExcite
+from rsml.methods.base import LabelContext, Method
+from rsml.models.backbones import Backbone
+
+
+class SENet(Method):
+    """Squeeze-and-excitation, inserted after any layers of the backbone.
+
+    Attributes:
+        after: Layers or stages to insert after; one block each.
+        ratio: Channels over hidden units.
+
+    Reference:
+        Hu et al., Squeeze-and-Excitation Networks, CVPR 2018.
+    """
+
+    kind: Literal["se-net"] = "se-net"
+    after: tuple[str, ...] = Field(("stage1", "stage2", "stage3", "stage4"), min_length=1)
+    ratio: PositiveInt = 16
+
+    def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        for place in self.after:
+            backbone = backbone.insert_after(place, SqueezeExcite(ratio=self.ratio, name=f"squeeze_excite_{place}"))
+        return backbone

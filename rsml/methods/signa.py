@@ -1,0 +1,79 @@
+"""SIGNA: channel attention guided by the graph of label co-occurrence, inside the backbone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from rsml.errors import UserError
+from rsml.graph import cooccurrence, threshold_graph, word_vectors
+from rsml.layers import SIGNA
+from rsml.methods.base import LabelContext, Method
+from rsml.models.backbones import Backbone
+
+
+class Signa(Method):
+    """Semantic interleaving global channel attention, inserted after any layers of the backbone.
+
+    Attributes:
+        after: Layers or stages to insert after; one SIGNA each.
+        heads: Interleavings side by side.
+        gnn: Graph convolution that makes label features.
+        depth: Its layers: widths channels / 2, then channels.
+        threshold: `Q`: an edge stays where P(other label | label) is at least this.
+        word_vectors: A GloVe text file, "one-hot", "random", or None for the built-in table.
+        negative_slope: Of the LeakyReLU between graph layers.
+        expansion: "shared" (the authors' code) or "full" (the paper's text).
+        logit_scale: "sqrt" of the label count (the authors' code), or a number; 1 is the paper.
+        residual: Keep the feature map beside the weighted one.
+        evaluation: "exact", or "interpolated" for many channels.
+
+    Reference:
+        Liu et al., Semantic Interleaving Global Channel Attention for Multilabel Remote Sensing Image Classification.
+    """
+
+    kind: Literal["signa"] = "signa"
+    after: tuple[str, ...] = Field(("stage2",), min_length=1)
+    heads: PositiveInt = 6
+    gnn: Literal["gcn", "graphsage", "gat"] = "graphsage"
+    depth: PositiveInt = 2
+    threshold: float = Field(0.4, ge=0, le=1)
+    word_vectors: str | None = None
+    negative_slope: float = Field(0.2, ge=0)
+    expansion: Literal["shared", "full"] = "shared"
+    logit_scale: Literal["sqrt"] | float = "sqrt"
+    residual: bool = True
+    evaluation: Literal["exact", "interpolated"] = "exact"
+
+    def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        graph = label_graph(self.kind, self.threshold, context)
+        vectors = word_vectors(context.names, self.word_vectors, seed=context.seed)
+        for place in self.after:
+            layer = SIGNA(
+                graph,
+                vectors,
+                heads=self.heads,
+                gnn=self.gnn,
+                depth=self.depth,
+                negative_slope=self.negative_slope,
+                expansion=self.expansion,
+                logit_scale=None if self.logit_scale == "sqrt" else self.logit_scale,
+                residual=self.residual,
+                evaluation=self.evaluation,
+                name=f"signa_{place}",
+            )
+            backbone = backbone.insert_after(place, layer)
+        return backbone
+
+
+def label_graph(kind: str, threshold: float, context: LabelContext):
+    """The thresholded label graph of the training part, for multi-label data of two labels or more."""
+    if len(context.names) < 2:
+        raise UserError(f"method '{kind}' needs a graph of labels, and the data has only '{context.names[0]}'")
+    if context.task != "multi-label":
+        raise UserError(
+            f"method '{kind}' learns from labels that occur together; in single-label data none do; "
+            "give multi-label data or another method"
+        )
+    return threshold_graph(cooccurrence(context.training_labels), threshold)

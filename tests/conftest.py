@@ -1,0 +1,37 @@
+"""Small data sets on disk that many tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"water": (40, 70, 140), "forest": (40, 110, 50), "sand": (200, 180, 130)}
+
+
+@pytest.fixture(scope="session")
+def scene_folder(tmp_path_factory) -> Path:
+    """Class folders with 12 images of 32 px each; a class is a colour under noise."""
+    root = tmp_path_factory.mktemp("classes")
+    random = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir()
+        for number in range(12):
+            pixels = np.clip(np.array(colour) + random.normal(0, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{name}{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def multilabel_csv(scene_folder: Path) -> Path:
+    """The same images with two labels of their own, `wet` and `green`, and a label all have, `land`."""
+    rows = ["path,scene,split,wet,green,land"]
+    for name in COLOURS:
+        for number in range(12):
+            split = "train" if number < 8 else "valid" if number < 10 else "test"
+            rows.append(
+                f"{name}/{name}{number:02d}.png,{name},{split},{int(name == 'water')},{int(name == 'forest')},1"
+            )
+    file = scene_folder / "labels.csv"
+    file.write_text("\n".join(rows) + "\n")
+    return file

@@ -1,0 +1,156 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import rsml.command
+from rsml.config import Data, Experiment, Training
+from rsml.data.images import decode
+from rsml.errors import UserError
+from rsml.prediction import SceneModel, align, label_images, measure_split, open_model, split_inputs
+from rsml.training import train
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def run(multilabel_csv, tmp_path_factory):
+    experiment = Experiment(
+        name="wet",
+        data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
+        training=Training(epochs=4, batch_size=4, learning_rate=2e-3),
+        evaluation={"figures": False, "resamples": 0},
+    )
+    return train(experiment, root=tmp_path_factory.mktemp("checkpoint"))
+
+
+OPTIONS = {"out": None, "as_json": False, "batch_size": 4, "trust": False}
+
+
+def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("water00.png", "water01.png"):
+        (tmp_path / name).write_bytes((scene_folder / "water" / name).read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    assert label_images(str(run.folder), images=["."], **OPTIONS) == 3
+    said = capsys.readouterr()
+    assert "broken.png" in said.err and "1 skipped" in said.err
+    table = pd.read_csv("predictions.csv")
+    assert table["path"].tolist() == ["./water00.png", "./water01.png"]
+    assert list(table.columns) == ["path", "score wet", "score green", "score land", "wet", "green", "land"]
+    expected = keras.models.load_model(run.best).predict(np.stack([decode(path) for path in table["path"]]), verbose=0)
+    np.testing.assert_allclose(table.filter(like="score ").to_numpy(), expected, atol=2e-6)
+    np.testing.assert_array_equal(table[["wet", "green", "land"]].to_numpy(), expected > 0.5)
+
+
+def test_json_lines_hold_the_same(run, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    image = str(scene_folder / "forest" / "forest03.png")
+    assert label_images(str(run.folder), images=[image], **OPTIONS | {"as_json": True}) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["path"] == image
+    assert told["labels"] == [name for name, score in told["scores"].items() if score > 0.5]
+
+
+def test_images_of_other_sizes_and_kinds_are_taken(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (90, 41), 120).save("grey.tif")
+    Image.new("RGBA", (20, 20), (1, 2, 3, 255)).save("alpha.png")
+    Image.new("RGB", (64, 64)).save("named wrongly.jpg", format="PNG")
+    assert label_images(str(run.folder), images=["*.tif", "alpha.png", "named wrongly.jpg"], **OPTIONS) == 0
+    assert len(pd.read_csv("predictions.csv")) == 3
+
+
+def test_the_runs_test_part_is_measured(run, capsys):
+    options = {**OPTIONS, "data": None, "labels": None, "root": None, "split": "test", "as_json": True}
+    assert measure_split(str(run.folder), **options) == 0
+    told = json.loads(capsys.readouterr().out)
+    kept = json.loads(run.metrics.read_text())["test"]
+    assert told["images"] == 6
+    assert told["metrics"]["example_f1"] == pytest.approx(kept["metrics"]["example_f1"])
+
+
+def test_other_data_in_another_spelling_and_order_is_measured_alike(
+    run, scene_folder, multilabel_csv, tmp_path, capsys
+):
+    table = pd.read_csv(multilabel_csv).rename(columns={"green": "Green", "wet": "wets"})
+    table["path"] = [str(scene_folder / path) for path in table["path"]]
+    table = table[["path", "land", "Green", "wets"]].iloc[:5]
+    other = tmp_path / "other.csv"
+    table.to_csv(other, index=False)
+    options = {**OPTIONS, "data": str(other), "labels": None, "root": None, "split": "all", "as_json": True}
+    assert measure_split(str(run.folder), **options | {"out": str(tmp_path / "p.csv")}) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 5
+
+
+def test_data_with_other_labels_is_refused(run):
+    scene_model, _ = open_model(str(run.folder))
+    samples = run.read_samples()
+    with pytest.raises(UserError, match="ice"):
+        align(replace(samples, label_names=("wet", "green", "ice")), scene_model)
+
+
+def test_the_model_is_told_from_the_images(run, scene_folder):
+    assert split_inputs([str(run.folder), "a.png"]) == (str(run.folder), ["a.png"])
+    assert split_inputs(["model.keras"]) == ("model.keras", [])
+    assert split_inputs([str(scene_folder)]) == (None, [str(scene_folder)])
+    assert split_inputs([]) == (None, [])
+
+
+def test_h5_gives_the_same_scores(run, tmp_path):
+    model = keras.models.load_model(run.best)
+    file = tmp_path / "model.h5"
+    model.save(file)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    scene_model = SceneModel.load(file)
+    assert scene_model.labels == ("wet", "green", "land")
+    np.testing.assert_allclose(
+        scene_model.model.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("a.keras", None, "a.keras"), ("a.h5", b"text", "a.h5"), ("a.keras", b"PK\x03\x04", "a.keras")],
+)
+def test_what_is_no_checkpoint_is_one_line(tmp_path, name, content, said):
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=said) as fault:
+        SceneModel.load(file)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_keras_model_that_names_no_labels_is_refused(tmp_path):
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]).save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match="names no labels"):
+        SceneModel.load(tmp_path / "m.keras")
+
+
+def test_the_script_reads_a_list_from_stdin_and_exits_3(run, scene_folder, tmp_path):
+    listed = f"{scene_folder}/sand/sand00.png\n{scene_folder}/no such.png\n"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "predict.py"), str(run.folder), "-", "--json"],
+        input=listed, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["path"].endswith("sand00.png")
+    assert "no such.png" in done.stderr
+
+
+def test_missing_inputs_are_one_line(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("empty")
+    for images, said in ((["nothing.png"], "no such image"), (["empty"], "no image"), (["@list"], "list not readable")):
+        assert rsml.command.run(lambda images=images: label_images(str(run.folder), images=images, **OPTIONS)) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from rsml.config import Experiment, Training
+from rsml.data.samples import Samples
+from rsml.errors import UserError
+from rsml.run import Run
+
+
+def test_another_config_under_the_same_name_is_refused_with_the_difference(tmp_path):
+    Run.start(Experiment(name="a"), tmp_path)
+    Run.start(Experiment(name="a"), tmp_path)
+    with pytest.raises(UserError, match=r"training.epochs: 20 there, 3 now.*--name.*--fresh"):
+        Run.start(Experiment(name="a", training=Training(epochs=3)), tmp_path)
+
+
+def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
+    run = Run.start(Experiment(name="a"), tmp_path)
+    run.state.parent.mkdir()
+    run.state.write_bytes(b"x")
+    run.best.write_bytes(b"x")
+    (run.folder / "notes.txt").write_text("mine")
+    run = Run.start(Experiment(name="a", training=Training(epochs=3)), tmp_path, fresh=True)
+    assert run.experiment().training.epochs == 3
+    assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "notes.txt"]
+
+
+def test_opening_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match=r"not a run folder"):
+        Run.open(tmp_path)
+    with pytest.raises(UserError, match=r"no best.keras yet"):
+        Run.open(Run.start(Experiment(name="a"), tmp_path).folder)
+    with pytest.raises(UserError, match=r"no run with a model"):
+        Run.newest(tmp_path)
+
+
+def test_newest_is_the_model_written_last(tmp_path):
+    import os
+
+    for time, name in ((100, "late"), (50, "early")):
+        run = Run.start(Experiment(name=name), tmp_path)
+        run.best.write_bytes(b"x")
+        os.utime(run.best, (time, time))
+    assert Run.newest(tmp_path).name == "late"
+
+
+def test_samples_come_back_and_may_have_moved(tmp_path):
+    samples = Samples(
+        paths=np.array(["a.png", "deep/b.png"]),
+        labels=np.array([[1, 0], [1, 1]]),
+        label_names=("sea", "sand"),
+        task="multi-label",
+        root=tmp_path / "images",
+        splits=np.array(["train", "test"]),
+    )
+    run = Run.start(Experiment(name="a"), tmp_path)
+    run.write_samples(samples)
+    again = run.read_samples()
+    assert again.files.tolist() == samples.files.tolist() and again.task == "multi-label"
+    np.testing.assert_array_equal(again.labels, samples.labels)
+    assert run.read_samples("/elsewhere").files.tolist() == ["/elsewhere/a.png", "/elsewhere/deep/b.png"]
+
+
+def test_a_broken_config_is_one_line(tmp_path):
+    run = Run.start(Experiment(name="a"), tmp_path)
+    run.config.write_text("{")
+    with pytest.raises(UserError, match=r"config.json: not readable"):
+        run.experiment()
