@@ -1,0 +1,346 @@
+"""Turn a table of samples into batches: decode, resize, cache, shuffle and augment, all a function of the seed."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import rsml.data.augment as augmentation
+from rsml.data.image_cache import cached_images
+from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
+from rsml.data.rasters import JPEG_START, ORIENTATION_MARKS
+from rsml.data.samples import Samples
+from rsml.errors import UserError
+
+Size = int | tuple[int, int]
+ReadFile = Callable[[tf.Tensor], tf.Tensor]
+
+
+def steps(samples: Samples, batch_size: int) -> int:
+    """Batches an epoch, the last partial one included."""
+    return -(-len(samples) // batch_size)
+
+
+def training_dataset(
+    samples: Samples,
+    *,
+    image_size: Size,
+    batch_size: int,
+    epochs: int,
+    start_epoch: int = 0,
+    seed: int = 0,
+    augment: augmentation.Augment | None = None,
+    cache: str | Path | None = None,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    antialias: bool = True,
+) -> tf.data.Dataset:
+    """Batches of all epochs from `start_epoch` to `epochs`, one after another, each epoch in its own order.
+
+    The order is a pure function of (seed, epoch), the augmentation of (seed, epoch, index). So the batches from an
+    epoch on are the same bytes whether or not the epochs before it ran, on any number of threads. A batch never mixes
+    epochs, the last one of an epoch may be smaller, and the next epoch is prepared while this one ends. Fit it with
+    `steps_per_epoch=steps(samples, batch_size)`, inside `naming_bad_images`.
+
+    Args:
+        samples: Images and labels.
+        image_size: Side, or (height, width), that every image is stretched to.
+        batch_size: Images a batch.
+        epochs: The epoch to stop before.
+        start_epoch: The epoch to start with: 0, or where an interrupted run stopped.
+        seed: Decides the orders and the augmentation.
+        augment: What is done to the images at random. None: nothing.
+        cache: "memory", or a folder, to decode every image once; a folder serves later runs too. None: decode anew.
+        bands: Bands of a multi-band raster, counted from 1; see `rsml.data.images.decode`.
+        value_range: Values that become 0 and 255; see `rsml.data.images.decode`.
+        antialias: When shrinking, average over all pixels, as Pillow and torchvision do, or (False) only over the
+            nearest four, as plain TensorFlow does: faster, but fine texture turns into noise.
+
+    Returns:
+        Dataset of (images, {"labels": labels, "index": index}): (batch, height, width, bands) float32 of 0 to 255,
+        (batch, labels) float32, (batch,) int64 rows of `samples`.
+    """
+    shape = _shape(image_size, batch_size, bands, value_range)
+    if not 0 <= start_epoch <= epochs:
+        raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
+    count, batches = len(samples), steps(samples, batch_size)
+    read = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
+    labels = tf.constant(samples.labels, tf.float32)
+
+    def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed=epoch_seed)
+        # Rows of -1 fill up the last batch, so that no batch reaches into the next epoch; `finish` cuts them off.
+        filled = tf.pad(order, [[0, batches * batch_size - count]], constant_values=-1)
+        # One 64-bit key an epoch, paired with the row: a seed of its own for every image.
+        key = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64, alg="philox")
+        return tf.data.Dataset.from_tensor_slices(filled).map(lambda row: (key, row))
+
+    def load(key: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def real() -> tf.Tensor:
+            return read(row) if augment is None else augmentation.augment(read(row), augment, tf.stack([key, row]))
+
+        def filling() -> tf.Tensor:
+            return tf.zeros(shape, tf.uint8 if augment is None else tf.float32)
+
+        return tf.ensure_shape(tf.cond(row >= 0, real, filling), shape), row
+
+    def finish(images: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        real = tf.math.count_nonzero(rows >= 0)
+        rows = rows[:real]
+        return tf.cast(images[:real], tf.float32), {"labels": tf.gather(labels, rows), "index": rows}
+
+    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch)
+    dataset = dataset.map(load, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True).map(finish)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches * (epochs - start_epoch)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_dataset(
+    samples: Samples | Iterable[str | Path],
+    *,
+    image_size: Size,
+    batch_size: int,
+    cache: str | Path | None = None,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    antialias: bool = True,
+    on_bad: Literal["raise", "skip"] = "raise",
+    bad: list[ImageError] | None = None,
+) -> tf.data.Dataset:
+    """Batches of every image once, in order, of the structure that `training_dataset` yields.
+
+    Memory stays flat however many images there are: nothing but the batches in flight and the list of bad images is
+    kept.
+
+    Args:
+        samples: Images and labels, or paths alone: a list, or anything iterable, which is read as the batches are taken
+            (an iterator serves one pass). Without labels, "labels" is (batch, 0).
+        image_size: Side, or (height, width), that every image is stretched to.
+        batch_size: Images a batch.
+        cache: As in `training_dataset`.
+        bands: As in `training_dataset`.
+        value_range: As in `training_dataset`.
+        antialias: As in `training_dataset`.
+        on_bad: "raise" lets a bad image stop the iteration (inside `naming_bad_images` with its name and the reason);
+            "skip" leaves it out, which "index" shows.
+        bad: With "skip": a list that receives an ImageError for each image left out, in order, as the batches are made.
+
+    Returns:
+        Dataset of (images, {"labels": labels, "index": index}), "index" counting from 0 in the order given.
+    """
+    shape = _shape(image_size, batch_size, bands, value_range)
+    if on_bad == "skip" and cache is not None:
+        raise UserError("on_bad: 'skip' goes without a cache, because a cache holds every image; leave one of them out")
+    labels = np.zeros((0, 0), np.float32)
+    if isinstance(samples, Samples):
+        labels = samples.labels.astype(np.float32)
+        rows = tf.data.Dataset.from_tensor_slices(_file_names(samples.files)).enumerate()
+    elif isinstance(samples, (Sequence, np.ndarray)):
+        rows = tf.data.Dataset.from_tensor_slices(_file_names(samples)).enumerate()
+    else:
+        names = tf.data.Dataset.from_generator(
+            lambda: (os.fsencode(path) for path in samples), output_signature=tf.TensorSpec([], tf.string)
+        )
+        rows = names.enumerate()
+    if on_bad == "skip":
+        dataset = _readable(rows, shape, bands, value_range, antialias, [] if bad is None else bad)
+    elif cache is not None:
+        read_row = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
+        dataset = rows.map(lambda row, _: (read_row(row), row), tf.data.AUTOTUNE)
+    else:
+        read = _reader(shape, bands, value_range, antialias)
+        dataset = rows.map(lambda row, file: (read(file), row), tf.data.AUTOTUNE)
+
+    def finish(images: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        of_batch = tf.gather(labels, rows) if len(labels) else tf.zeros([tf.size(rows), 0])
+        return tf.cast(images, tf.float32), {"labels": of_batch, "index": rows}
+
+    return dataset.batch(batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def naming_bad_images(
+    samples: Samples | Sequence[str | Path],
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Iterator[None]:
+    """Within it, TensorFlow's failure over a bad image becomes an ImageError that names this and all other bad ones.
+
+    TensorFlow's own error tells what a decoder said, not of which file; so after a failure the files are read again.
+
+    Args:
+        samples: The images that are read within.
+        bands: As given to the dataset.
+        value_range: As given to the dataset.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise
+    except tf.errors.OpError:
+        files = samples.files if isinstance(samples, Samples) else list(samples)
+        with tqdm(total=len(files), desc="Looking for the bad image", unit=" images", delay=2) as progress:
+            bad = find_bad(files, bands, value_range, lambda _: progress.update())
+        if not bad:
+            raise
+        raise _first_of(bad) from None
+
+
+def _first_of(bad: Sequence[ImageError]) -> ImageError:
+    if len(bad) == 1:
+        return bad[0]
+    others = ", ".join(error.path for error in bad[1:4]) + (", ..." if len(bad) > 4 else "")
+    return ImageError(bad[0].path, f"{bad[0].reason} (and {len(bad) - 1} more bad images: {others})")
+
+
+def _shape(
+    image_size: Size, batch_size: int, bands: Sequence[int] | None, value_range: tuple[float, float] | None
+) -> tuple[int, int, int]:
+    """(height, width, bands) of every image, once the choices have been checked."""
+    size = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else tuple(image_size)
+    if len(size) != 2 or min(size) < 1:
+        raise UserError(f"image_size: expected a side or (height, width) in pixels, got {image_size}")
+    if batch_size < 1:
+        raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
+    check_choices(bands, value_range)
+    return int(size[0]), int(size[1]), 3 if bands is None else len(bands)
+
+
+def _file_names(files: Iterable[str | Path]) -> np.ndarray:
+    # Bytes, because a file name need not be valid UTF-8.
+    names = np.array([os.fsencode(file) for file in files], dtype=object)
+    if not len(names):
+        raise UserError("no images: the part of the data to read is empty; check its split and paths")
+    return names
+
+
+def _reader_of_rows(
+    samples: Samples | Sequence[str | Path],
+    shape: tuple[int, int, int],
+    cache: str | Path | None,
+    bands: Sequence[int] | None,
+    value_range: tuple[float, float] | None,
+    antialias: bool,
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function from a row of the samples to its image, which decodes the file or looks into the cache."""
+    files = samples.files if isinstance(samples, Samples) else samples
+    names = _file_names(files)
+    read = _reader(shape, bands, value_range, antialias)
+    if cache is None:
+        names = tf.constant(names)
+        return lambda row: read(tf.gather(names, row))
+    batches = tf.data.Dataset.from_tensor_slices(names).map(read, tf.data.AUTOTUNE).batch(32).prefetch(2)
+    choices = {
+        "bands": None if bands is None else [int(band) for band in bands],
+        "value_range": None if value_range is None else [float(value) for value in value_range],
+        "antialias": bool(antialias),
+    }
+    with naming_bad_images(files, bands, value_range):
+        images = cached_images(batches, [os.fspath(file) for file in files], shape, cache, choices)
+
+    def read_cached(row: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(lambda row: images[row], [row], tf.uint8), shape)
+
+    return read_cached
+
+
+def _reader(
+    shape: tuple[int, int, int],
+    bands: Sequence[int] | None,
+    value_range: tuple[float, float] | None,
+    antialias: bool,
+) -> ReadFile:
+    """A function from a file name to its image of the given shape, uint8; a bad image makes it fail."""
+
+    def in_python(contents: bytes, file: bytes) -> np.ndarray:
+        return decode_bytes(contents, bands, value_range, os.fsdecode(file))
+
+    def read(file: tf.Tensor) -> tf.Tensor:
+        contents = tf.io.read_file(file)
+
+        def anything() -> tf.Tensor:
+            return tf.numpy_function(in_python, [contents, file], tf.uint8)
+
+        def jpeg() -> tf.Tensor:
+            # The accurate transform costs nothing here and makes the pixels those of every other libjpeg user.
+            return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+
+        if bands is None and value_range is None:
+            image = tf.cond(_is_plain_jpeg(contents), jpeg, anything)
+        else:
+            image = anything()
+        return _fit(image, shape, antialias)
+
+    return read
+
+
+def _is_plain_jpeg(contents: tf.Tensor) -> tf.Tensor:
+    """Whether TensorFlow decodes this exactly as `images.decode`: a whole JPEG, grey or RGB, that stands upright."""
+    end = tf.maximum(tf.strings.length(contents) - 2, 0)
+    whole = tf.logical_and(
+        tf.strings.substr(contents, 0, 3) == JPEG_START, tf.strings.substr(contents, end, 2) == b"\xff\xd9"
+    )
+    for mark in ORIENTATION_MARKS:
+        # Of all string operations only the split looks for plain bytes; one part means that the mark is not there.
+        parts = tf.raw_ops.StringSplitV2(input=[contents], sep=mark, maxsplit=1).values
+        whole = tf.logical_and(whole, tf.size(parts) == 1)
+    return tf.cond(whole, lambda: tf.io.extract_jpeg_shape(contents)[2] <= 3, lambda: False)
+
+
+def _fit(image: tf.Tensor, shape: tuple[int, int, int], antialias: bool) -> tf.Tensor:
+    """Resize (any, any, bands) uint8 where it is not of that size already."""
+    height, width, channels = shape
+    image = tf.ensure_shape(image, [None, None, channels])
+
+    def resized() -> tf.Tensor:
+        if antialias:
+            # Pillow takes a third of the time of TensorFlow's antialiased kernel.
+            return tf.numpy_function(lambda image: resize(image, (height, width)), [image], tf.uint8)
+        return tf.cast(tf.round(tf.image.resize(image, [height, width])), tf.uint8)
+
+    fits = tf.reduce_all(tf.shape(image)[:2] == [height, width])
+    return tf.ensure_shape(tf.cond(fits, lambda: image, resized), shape)
+
+
+def _readable(
+    rows: tf.data.Dataset,
+    shape: tuple[int, int, int],
+    bands: Sequence[int] | None,
+    value_range: tuple[float, float] | None,
+    antialias: bool,
+    bad: list[ImageError],
+) -> tf.data.Dataset:
+    """(image, row) of the images that can be read; the others go to the list."""
+    # Decoded in Python, because an error in a TensorFlow operation could not be caught within the dataset.
+    recorded = set()
+
+    def attempt(file: bytes) -> tuple[np.ndarray, bytes]:
+        try:
+            return decode(os.fsdecode(file), bands, value_range), b""
+        except ImageError as error:
+            return np.zeros(shape, np.uint8), error.reason.encode()
+
+    def load(row: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image, reason = tf.numpy_function(attempt, [file], [tf.uint8, tf.string])
+        return _fit(image, shape, antialias), row, file, tf.ensure_shape(reason, [])
+
+    def record(row: np.int64, file: bytes, reason: bytes) -> bool:
+        if int(row) not in recorded:  # a second pass over the dataset finds them again
+            recorded.add(int(row))
+            bad.append(ImageError(os.fsdecode(file), reason.decode()))
+        return False
+
+    def keep(image: tf.Tensor, row: tf.Tensor, file: tf.Tensor, reason: tf.Tensor) -> tf.Tensor:
+        def leave_out() -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(record, [row, file, reason], tf.bool), [])
+
+        return tf.cond(tf.strings.length(reason) == 0, lambda: True, leave_out)
+
+    # The filter runs in order, one image at a time, which keeps the list in order.
+    return rows.map(load, tf.data.AUTOTUNE).filter(keep).map(lambda image, row, file, reason: (image, row))
