@@ -281,12 +281,14 @@ def test_interrupted_writing_goes_on(tmp_path, monkeypatch):
     assert not (folder / "labels.csv").exists()
     # One finished file is damaged, as by a full disk; it must be drawn again, the other four kept.
     (folder / "images" / "airplane" / "airplane_00001.png").write_bytes(b"\x89PNG")
+    (folder / "images" / "airplane" / "airplane_00001.png.99.part").write_bytes(b"\x89PNG")
     monkeypatch.setattr(
         writing_module, "draw", lambda index, **options: (drawn.append(index), draw(index, **options))[1]
     )
     write(folder, count=12, size=32)
     assert sorted(drawn) == sorted([*range(12), 1])
     assert (folder / "labels.csv").read_bytes() == (whole / "labels.csv").read_bytes()
+    assert not list(folder.rglob("*.part"))
     for path in sorted(whole.rglob("*.png")):
         assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes()
 

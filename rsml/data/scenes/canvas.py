@@ -60,12 +60,18 @@ class Canvas:
     def turn(self, rotation: float) -> None:
         """Sets the angle by which all that is drawn from now on is turned around the middle."""
         self.rotation, self._grid = rotation, None
-        self._cos, self._sin = math.cos(rotation) * self.scale, math.sin(rotation) * self.scale
+        self._unit_cos, self._unit_sin = math.cos(rotation), math.sin(rotation)
+        self._cos, self._sin = self._unit_cos * self.scale, self._unit_sin * self.scale
 
     def place(self, points: Sequence[Point]) -> list[Point]:
         """Turns points in metres into pixels."""
         cos, sin, middle = self._cos, self._sin, self.work / 2
         return [(x * cos - y * sin + middle, x * sin + y * cos + middle) for x, y in points]
+
+    def sees(self, x: float, y: float, margin: float) -> bool:
+        """Tells whether a thing that reaches `margin` metres around (x, y) may be in the picture."""
+        cos, sin, limit = self._unit_cos, self._unit_sin, self.extent / 2 + margin
+        return abs(x * cos - y * sin) < limit and abs(x * sin + y * cos) < limit
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns x and y in metres of every pixel, each `(work, work)` float32."""
@@ -93,8 +99,8 @@ class Canvas:
         x, y = self.coordinates()
         cos, sin = math.cos(angle), math.sin(angle)
         shift = self._offsets[which]
-        along = ((x * cos + y * sin) * (16 / length) + shift[0] * noise.TILE + 4096).astype(np.int32) % noise.TILE
-        across = ((y * cos - x * sin) * (16 / width) + shift[1] * noise.TILE + 4096).astype(np.int32) % noise.TILE
+        along = ((x * cos + y * sin) * (16 / length) + shift[0] * noise.TILE + 4096).astype(np.int32) & (noise.TILE - 1)
+        across = ((y * cos - x * sin) * (16 / width) + shift[1] * noise.TILE + 4096).astype(np.int32) & (noise.TILE - 1)
         return noise.lookup(16)[across, along] * np.float32(1 / 50)
 
     # Drawing
@@ -217,9 +223,10 @@ class Canvas:
             for column in range(count):
                 x = -reach + (column + 0.5 * (row % 2) + jitter * (rng.random() - 0.5)) * spacing
                 y = -reach + (row + jitter * (rng.random() - 0.5)) * spacing
-                chance, size, colour = rng.random(), rng.random(), colours[int(rng.random() * len(colours))]
-                if chance < where(x, y):
-                    self.plant(x, y, radius[0] + (radius[1] - radius[0]) * size * size, colour, material)
+                if not self.sees(x, y, radius[1]) or rng.random() >= where(x, y):
+                    continue
+                size, colour = rng.random(), colours[int(rng.random() * len(colours))]
+                self.plant(x, y, radius[0] + (radius[1] - radius[0]) * size * size, colour, material)
 
     def units(self, metres: float) -> int:
         """Returns a height over the ground (or over a bridge: `raised`) in the units of the height sheet."""

@@ -131,7 +131,7 @@ def _photograph(canvas: Canvas, size: int, finer: int, rng: random.Random) -> np
     air = (0.92, 1.0, 1.08)
     saturation = rng.uniform(0.5, 1.1)
     photo = Image.merge("RGB", [band.reduce(finer) for band in bands])
-    blur = rng.uniform(0.0, 0.75) * size / 128
+    blur = rng.uniform(0.0, 0.6) * size / 128
     if blur > 0.3:
         photo = photo.filter(ImageFilter.BoxBlur(blur))
     pixels = np.asarray(photo, np.float32)

@@ -68,6 +68,8 @@ _FLAT_ROOFS: tuple[Colour, ...] = (
 
 def car(canvas: Canvas, x: float, y: float, angle: float) -> None:
     """Draws a car whose length lies along `angle`."""
+    if not canvas.sees(x, y, 3):
+        return
     rng = canvas.rng
     colour, length = vary(rng, rng.choice(_CARS), 0.1, 0.02), rng.uniform(4.1, 5.1)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -79,6 +81,8 @@ def car(canvas: Canvas, x: float, y: float, angle: float) -> None:
 
 def lorry(canvas: Canvas, x: float, y: float, angle: float) -> None:
     """Draws a lorry with a box and a cab."""
+    if not canvas.sees(x, y, 11):
+        return
     rng = canvas.rng
     length = rng.uniform(9, 15)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -101,6 +105,8 @@ def gabled(
     material: int = BUILDING,
 ) -> None:
     """Draws a roof with a ridge along its length; the slopes that face the sun are brighter."""
+    if not canvas.sees(x, y, length):
+        return
     cos, sin = math.cos(angle), math.sin(angle)
     inset = min(width / 2, length / 2 - 0.3) if hipped else 0.0
 
@@ -128,6 +134,8 @@ def gabled(
 
 def house(canvas: Canvas, x: float, y: float, length: float, width: float, angle: float) -> None:
     """Draws a family house: one roof, often with a wing."""
+    if not canvas.sees(x, y, length + 8):
+        return
     rng = canvas.rng
     colour = vary(rng, rng.choice(_ROOFS), 0.12, 0.03)
     hipped = rng.random() < 0.5
@@ -157,6 +165,8 @@ def block(
     canvas: Canvas, x: float, y: float, length: float, width: float, angle: float, height: float, wings: bool = False
 ) -> None:
     """Draws a flat-roofed building with a parapet and machines on the roof; tall ones show a wall."""
+    if not canvas.sees(x, y, length + width):
+        return
     rng = canvas.rng
     colour = vary(rng, rng.choice(_FLAT_ROOFS), 0.1, 0.03)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -197,6 +207,8 @@ def block(
 
 def mobile_home(canvas: Canvas, x: float, y: float, length: float, angle: float) -> None:
     """Draws a long narrow caravan-like home with a flat bright roof, seams, and often a carport."""
+    if not canvas.sees(x, y, length):
+        return
     rng = canvas.rng
     white = (222, 220, 214)
     colour = vary(rng, rng.choice((white, white, white, (196, 190, 180), (170, 160, 150), (186, 196, 204))), 0.08, 0.03)
@@ -215,6 +227,8 @@ def mobile_home(canvas: Canvas, x: float, y: float, length: float, angle: float)
 
 def ship(canvas: Canvas, x: float, y: float, length: float, angle: float) -> None:
     """Draws a moored boat with its bow along `angle`: a motor yacht or a sailing boat."""
+    if not canvas.sees(x, y, length):
+        return
     rng = canvas.rng
     beam = length * rng.uniform(0.27, 0.34)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -240,6 +254,8 @@ def ship(canvas: Canvas, x: float, y: float, length: float, angle: float) -> Non
 
 def airplane(canvas: Canvas, x: float, y: float, length: float, angle: float) -> None:
     """Draws an aeroplane with its nose along `angle`: a jet or, below 16 m, one with straight wings."""
+    if not canvas.sees(x, y, length):
+        return
     rng = canvas.rng
     cos, sin = math.cos(angle), math.sin(angle)
     body = vary(rng, (232, 232, 230), 0.05, 0.01)
@@ -377,7 +393,8 @@ def dashes(
     """Draws a broken lane line."""
     x = -canvas.reach + canvas.rng.uniform(0, on + off)
     while x < canvas.reach:
-        canvas.band(((x, curve(x) + lateral), (x + on, curve(x + on) + lateral)), width, PAVEMENT, colour)
+        if canvas.sees(x, curve(x) + lateral, on):
+            canvas.band(((x, curve(x) + lateral), (x + on, curve(x + on) + lateral)), width, PAVEMENT, colour)
         x += on + off
 
 
@@ -447,6 +464,8 @@ def stalls(
     line = mix(WHITE, canvas.palette.asphalt, 0.25)
     for k in range(count):
         u = (k - (count - 1) / 2) * pitch
+        if not canvas.sees(x + u * cos, y + u * sin, 4):
+            continue
         if lines:
             px, py = x + (u - pitch / 2) * cos, y + (u - pitch / 2) * sin
             canvas.band(((px + 2.4 * sin, py - 2.4 * cos), (px - 2.4 * sin, py + 2.4 * cos)), 0.15, PAVEMENT, line)

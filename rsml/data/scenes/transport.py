@@ -405,6 +405,8 @@ def harbor(canvas: Canvas) -> None:
         for side in (-1, 1):
             for k in range(count):
                 y = -canvas.reach + k * berth
+                if not canvas.sees(x + side * boat / 2, y, boat):
+                    continue
                 if fingers and k % step == 0:
                     pier(canvas, (x, y), (x + side * boat * 0.95, y), 0.9)
                 if rng.random() < full:

@@ -267,6 +267,9 @@ def _write_files(folder: Path, asked: dict, land_cover: bool, workers: int) -> N
     ]
     job = {"seed": asked["seed"], "size": asked["size"], "land_cover": land_cover}
     _draw_all(folder, missing, job, workers)
+    # What a killed process had begun.
+    for leftover in folder.rglob("*.part"):
+        leftover.unlink(missing_ok=True)
     for index in missing:
         facts[index] = _facts(folder / image_path(index))
     splits = divide(count, asked["fractions"], asked["seed"])
