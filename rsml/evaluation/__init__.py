@@ -11,6 +11,7 @@ from rsml.evaluation.bootstrap import (
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.measure import HEADLINE, measure
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
+from rsml.evaluation.report import confusion_table, headline_table, per_label_table, summary
 from rsml.evaluation.thresholds import tune_global_threshold, tune_thresholds
 
 __all__ = [
@@ -20,11 +21,15 @@ __all__ = [
     "PairedTest",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "confusion_table",
     "format_interval",
+    "headline_table",
     "measure",
     "multilabel_metrics",
     "paired_test",
+    "per_label_table",
     "singlelabel_metrics",
+    "summary",
     "tune_global_threshold",
     "tune_thresholds",
 ]
