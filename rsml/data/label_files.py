@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import logging
 import pickle
@@ -106,7 +107,7 @@ def read_label_file(
     if path.suffix.lower() == ".npy":
         return _read_npy(path)
     table, header = _read_text(path, is_image)
-    lines = table.index.to_numpy() + 1
+    lines = table.index.to_numpy()
     columns = list(table.columns)
     plain = {column: re.sub(r"[^a-z]", "", column.lower()) for column in columns}
 
@@ -130,7 +131,7 @@ def read_label_file(
                 f"{path}, line {lines[row]}, column {split!r}: expected train, valid or test, found "
                 f"{table[split].iloc[row]!r}"
             )
-    if header and scene in rest and not _all_binary(table[scene]):
+    if header and scene in rest and not set(table[scene].unique()) & {"0", "1"}:
         scenes = table[scene].to_numpy(dtype=object)
         rest.remove(scene)
     names = table[image].tolist()
@@ -159,7 +160,7 @@ def read_label_file(
 
 
 def _read_text(path: Path, is_image: Callable[[str], bool]) -> tuple[pd.DataFrame, bool]:
-    """Reads delimited text; returns all cells as text, indexed by line (from 0), and whether there was a header."""
+    """Reads delimited text; returns all cells as text, indexed by line, and whether there was a header."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -168,43 +169,30 @@ def _read_text(path: Path, is_image: Callable[[str], bool]) -> tuple[pd.DataFram
     if first is None:
         raise UserError(f"{path}: the file is empty; expected a header and one row an image")
     delimiter = next((mark for mark in "\t,;|" if mark in first), ",")
-    cell = first.split(delimiter)[0].strip().strip('"')
-    header = not is_image(cell)
+    header = not is_image(first.split(delimiter)[0].strip().strip('"'))
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     try:
-        table = pd.read_csv(
-            io.StringIO(text), sep=delimiter, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False,
-            skipinitialspace=True, engine="c",
-        )  # fmt: skip
-    except pd.errors.ParserError as fault:
-        told = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(fault))
-        what = f"line {told[2]}: expected {told[1]} cells, found {told[3]}" if told else str(fault).strip()
-        raise UserError(f"{path}, {what}; mend the label file") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: the file is empty; expected a header and one row an image") from None
-    blank = (table.isna() | (table == "")).all(axis=1)
-    table = table[~blank]
-    for column in table.columns:
-        table[column] = table[column].str.strip()
-    if header:
-        head = ["" if pd.isna(name) else str(name) for name in table.iloc[0]]
-        twice = [name for name in head if name and head.count(name) > 1]
-        if twice:
-            raise UserError(f"{path}: two columns are named {twice[0]!r}; name every column once")
-        table = table.iloc[1:]
-        table.columns = [name or f"unnamed {number}" for number, name in enumerate(head)]
-        kept = [c for c, name in zip(table.columns, head, strict=True) if name or table[c].fillna("").ne("").any()]
-        table = table[kept]
-    else:
-        table.columns = [f"column {number}" for number in range(1, table.shape[1] + 1)]
-    short = table.isna().any(axis=1)
-    if short.any():
-        row = int(np.flatnonzero(short)[0])
-        raise UserError(
-            f"{path}, line {table.index[row] + 1}: expected {table.shape[1]} cells, found "
-            f"{int(table.iloc[row].notna().sum())}; mend the label file"
-        )
-    if not len(table):
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as fault:
+        raise UserError(f"{path}, line {reader.line_num}: {fault}; mend the label file") from None
+    found = [(line, row) for line, row in found if any(row)]
+    lines, rows = [line for line, _ in found], [row for _, row in found]
+    head = rows.pop(0) if header else [f"column {number}" for number in range(1, len(rows[0]) + 1)]
+    lines = lines[1:] if header else lines
+    twice = [name for name in head if name and head.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: two columns are named {twice[0]!r}; name every column once")
+    if not rows:
         raise UserError(f"{path}: a header but no rows; expected one row an image")
+    uneven = next((number for number, row in enumerate(rows) if len(row) != len(head)), None)
+    if uneven is not None:
+        raise UserError(
+            f"{path}, line {lines[uneven]}: expected {len(head)} cells, found {len(rows[uneven])}; mend the label file"
+        )
+    table = pd.DataFrame(rows, index=np.array(lines), columns=range(len(head)), dtype=object)
+    kept = [number for number, name in enumerate(head) if name or (table[number] != "").any()]
+    table = table[kept]
+    table.columns = [head[number] or f"unnamed {number}" for number in kept]
     return table, header
 
 
@@ -216,7 +204,9 @@ def _split_lists(
     column: pd.Series, task: Task | None, separator: str | None, source: str
 ) -> tuple[np.ndarray, tuple[str, ...], bool]:
     """Splits cells of several labels; returns multi-hot labels, sorted names, and whether they were lists at all."""
-    cells = column.str.replace(r"[\[\](){}'\"]", "", regex=True)
+    cells = column
+    if cells.str.fullmatch(r"\[.*\]|\(.*\)|\{.*\}|").all():  # lists as Python, JSON or PostgreSQL write them
+        cells = cells.str.replace(r"[\[\](){}'\"]", "", regex=True)
     if separator is None:
         everything = "\n".join(cells.unique())
         separator = next((mark for mark in ";|," if mark in everything), None)
@@ -288,7 +278,11 @@ def _read_npy(path: Path) -> LabelTable:
 def _is_row(value: object) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biuf" and value.size > 0
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, (int, float)) for v in value)
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(isinstance(v, (int, float, np.number, np.bool_)) for v in value)
+    )
 
 
 def _describe(value: object) -> str:
