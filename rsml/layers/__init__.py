@@ -1,6 +1,18 @@
 """Keras layers of the published methods."""
 
+from rsml.layers.graph_convolution import GraphConvolution
+from rsml.layers.label_graph_classifier import LabelGraphClassifier
 from rsml.layers.preprocess import Preprocess
 from rsml.layers.scene_predictions import ScenePredictions
+from rsml.layers.signa import SIGNA, signa_attention
+from rsml.layers.squeeze_excite import SqueezeExcite
 
-__all__ = ["Preprocess", "ScenePredictions"]
+__all__ = [
+    "SIGNA",
+    "GraphConvolution",
+    "LabelGraphClassifier",
+    "Preprocess",
+    "ScenePredictions",
+    "SqueezeExcite",
+    "signa_attention",
+]

@@ -1,3 +1,5 @@
+"""Co-occurrence and the label graph against counting by hand, equation 4 and the published code."""
+
 import os
 from pathlib import Path
 

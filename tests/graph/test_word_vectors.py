@@ -1,3 +1,5 @@
+"""Word vectors: the built-in table, text files of any width, damaged files and the spellings of labels."""
+
 import gzip
 import os
 import zipfile
