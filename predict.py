@@ -7,7 +7,7 @@ import sys
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description="Label images with a trained model, or measure it on labelled data (by default its run's test part).",
+        description="Label images with a trained model, or measure it on labelled data (or its run's test part).",
         epilog="Exit code 0: all is well; 2: bad input; 3: some images could not be read, all others were predicted.",
     )
     parser.add_argument(

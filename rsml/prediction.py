@@ -16,16 +16,20 @@ import keras
 import numpy as np
 
 from rsml.data.find_images import find_images
-from rsml.data.pipeline import evaluation_dataset, image_stream, naming_bad_images
+from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
+from rsml.data.source import Data
 from rsml.data.spelling import match_label, match_labels
 from rsml.errors import UserError
-from rsml.evaluation import headline_table, per_label_table, summary, tune_thresholds
+from rsml.evaluation import tune_thresholds
+from rsml.evaluation.report import headline_table, per_label_table, summary
 from rsml.files import replacing, write_json
+from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.run import Run
+from rsml.run_figures import draw_figures
 
 logger = logging.getLogger(__name__)
 
@@ -63,25 +67,36 @@ class SceneModel:
             raise UserError(
                 f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
             )
-        data = (last.experiment or {}).get("data", {})
-        _, height, width, _ = model.input_shape
-        return cls(
-            model,
-            last.labels,
-            last.task,
-            np.asarray(last.thresholds or [0.5] * len(last.labels)),
-            {"image_size": (height, width), "bands": data.get("bands"), "antialias": data.get("antialias", True)},
-        )
+        data = Data.model_validate((last.experiment or {}).get("data", {}))
+        reading = {**data.reading(), "image_size": model.input_shape[1:3]}
+        thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
+        return cls(model, last.labels, last.task, thresholds, reading)
 
     def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
-        with naming_bad_images(samples):
+        with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
     def stream(self, paths: Iterable[str], bad: list, batch_size: int = 32) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each readable image's path and `(labels,)` probabilities in flat memory; faults go into `bad`."""
-        for names, images in image_stream(paths, batch_size=batch_size, bad=bad, **self.reading):
-            yield from zip(names, self.model.predict_on_batch(images), strict=True)
+        in_flight: dict[int, str] = {}
+        faults: list[Exception] = []
+
+        def remembered() -> Iterator[str]:
+            # A fault in finding images must reach the caller as it is, not as TensorFlow's report of it.
+            try:
+                for row, path in enumerate(paths):
+                    in_flight[row] = path
+                    yield path
+            except UserError as fault:
+                faults.append(fault)
+
+        options = {"batch_size": batch_size, "on_bad": "skip", "bad": bad, **self.reading}
+        for images, about in evaluation_dataset(remembered(), **options):
+            for row, scores in zip(about["index"].numpy(), self.model.predict_on_batch(images), strict=True):
+                yield in_flight.pop(int(row)), scores
+        if faults:
+            raise faults[0]
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Returns 0/1 decisions of probabilities `(..., labels)`."""
@@ -110,8 +125,21 @@ def evaluate_run(run: Run, samples: Samples) -> None:
         predictions_layer(scene_model.model).thresholds = thresholds
         run.write_model(scene_model.model, run.best)
         scene_model = SceneModel.of(scene_model.model)
+    graph_threshold = next((method.threshold for method in experiment.methods if hasattr(method, "threshold")), 0.4)
+    edges = None
+    if scene_model.task == "multi-label" and len(scene_model.labels) > 1:
+        graph = threshold_graph(cooccurrence(samples.part("train").labels), graph_threshold)
+        edges = edge_counts(graph).per_label
     summaries = {
-        name: summary(scene_model.task, scene_model.labels, part.labels, scores[name], scene_model.thresholds)
+        name: summary(
+            scene_model.task,
+            scene_model.labels,
+            part.labels,
+            scores[name],
+            scene_model.thresholds,
+            edge_counts=edges,
+            resamples=options.resamples,
+        )
         for name, part in parts.items()
     }
     tested = "test" if "test" in parts else next(iter(parts), None)
@@ -121,7 +149,17 @@ def evaluate_run(run: Run, samples: Samples) -> None:
         with replacing(run.predictions) as beside, PredictionWriter(beside, scene_model) as writer:
             writer.write_all(parts[tested].paths, scores[tested])
         if options.figures:
-            draw_run(run.figures, run, scene_model, samples, parts[tested], scores[tested])
+            draw_figures(
+                run.figures,
+                samples=samples,
+                part=parts[tested],
+                scores=scores[tested],
+                thresholds=scene_model.thresholds,
+                summary=summaries[tested],
+                history=run.read_history(),
+                graph_threshold=graph_threshold,
+                resamples=options.resamples,
+            )
     write_json(run.metrics, {"run": run.name, **summaries})
 
 
@@ -190,7 +228,7 @@ def label_images(
     source: str | None, *, images: Sequence[str], out: str | None, as_json: bool, batch_size: int, trust: bool, **_: Any
 ) -> int:
     """Prints and writes the labels of images; returns 3 if some could not be read."""
-    scene_model, run = open_model(source, trust)
+    scene_model, _ = open_model(source, trust)
     bad, done, begun = [], 0, time.monotonic()
     out = out or "predictions.csv"
     show = _show_json if as_json else _show_line

@@ -117,6 +117,10 @@ class Run:
         with replacing(path) as beside:
             model.save(beside)
 
+    def read_history(self) -> pd.DataFrame:
+        """One row an epoch; empty before the first."""
+        return pd.read_csv(self.history) if self.history.is_file() else pd.DataFrame()
+
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
         with replacing(self.history) as beside:

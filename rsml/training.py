@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from rsml.config import Experiment
-from rsml.data.pipeline import evaluation_dataset, naming_bad_images, training_dataset
+from rsml.data import pipeline
 from rsml.data.samples import Samples
 from rsml.data.source import load_samples, training_part
 from rsml.errors import UserError
@@ -61,7 +61,7 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
     options, data = experiment.training, experiment.data
     train_part, valid_part = training_part(samples, data.train_fraction, experiment.seed), samples.part("valid")
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
-    steps = -(-len(train_part) // options.batch_size)
+    steps = pipeline.steps(train_part, options.batch_size)
 
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
@@ -79,20 +79,22 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
         scores = served.predict(valid_images, verbose=0)
         return measure(valid_part.labels, scores, samples.task)
 
-    read = {"image_size": data.image_size, "bands": data.bands, "antialias": data.antialias, "cache": data.cache}
+    read = {**data.reading(), "cache": data.cache}
     valid_images = (
-        evaluation_dataset(valid_part, batch_size=experiment.evaluation.batch_size, **read) if len(valid_part) else None
+        pipeline.evaluation_dataset(valid_part, batch_size=experiment.evaluation.batch_size, **read)
+        if len(valid_part)
+        else None
     )
     epoch_end = EpochEnd(state, options, monitor, validate, served, HEADLINE[samples.task])
     board = keras.callbacks.TensorBoard(run.logs, write_graph=False)
     try:
-        with naming_bad_images(samples):
+        with pipeline.naming_bad_images(samples, data.bands, data.value_range):
             for until, freeze in _phases(options.freeze, options.epochs):
                 if state.stopped or state.epoch >= until:
                     continue
                 _set_frozen(classifier, freeze, options.freeze_batch_norm)
                 trainer.compile(trainer.optimizer, loss=None, jit_compile=options.xla, auto_scale_loss=False)
-                images = training_dataset(
+                images = pipeline.training_dataset(
                     train_part,
                     batch_size=options.batch_size,
                     epochs=until,
@@ -169,9 +171,9 @@ def _trainer(experiment: Experiment, classifier: Classifier, context: LabelConte
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
     terms = [term for method in experiment.methods for term in method.terms(context)]
     trainer = Trainer(classifier.network, objective.function(context.task, weights), terms)
-    rate = (
-        options.backbone_rate if options.backbone_rate is not None else (0.1 if classifier.backbone.pretrained else 1.0)
-    )
+    rate = options.backbone_rate
+    if rate is None:
+        rate = 0.1 if classifier.backbone.pretrained else 1.0
     slow = {weight.path for weight in classifier.backbone.model.weights}
     optimizer = make_optimizer(options, trainer.trainable_variables, slow, rate, steps)
     if options.precision == "mixed_float16":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -38,6 +38,7 @@ class Data(Settings):
         train_fraction: Part of the training images used, stratified; for learning curves.
         image_size: Height and width that images are resized to.
         bands: Bands of multi-band rasters, counted from 1; None is RGB.
+        value_range: Values that become 0 and 255, for rasters of more than 8 bits; None decides image by image.
         antialias: Average over all source pixels when shrinking.
         cache: Keep decoded images "memory" or in a folder.
     """
@@ -53,8 +54,13 @@ class Data(Settings):
     train_fraction: float = Field(1.0, gt=0, le=1)
     image_size: PositiveInt = 64
     bands: tuple[PositiveInt, ...] | None = None
+    value_range: tuple[float, float] | None = None
     antialias: bool = True
     cache: str | None = None
+
+    def reading(self) -> dict[str, Any]:
+        """How an image becomes pixels: the arguments that training, evaluation and prediction must share."""
+        return {key: getattr(self, key) for key in ("image_size", "bands", "value_range", "antialias")}
 
     @model_validator(mode="after")
     def _fractions_sum(self) -> Data:
