@@ -6,6 +6,7 @@ by `rsml.retrieval.index`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -71,22 +72,47 @@ def nearest(
 def _nearest_block(
     bank: np.ndarray, queries: np.ndarray, count: int, own: np.ndarray | None, bank_block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.empty((len(queries), 0), np.int64)
-    cosines = np.empty((len(queries), 0), np.float32)
-    for begin in range(0, len(bank), bank_block):
-        products = queries @ unit(bank[begin : begin + bank_block]).T
-        if own is not None:
-            inside = np.flatnonzero((own >= begin) & (own < begin + products.shape[1]))
-            products[inside, own[inside] - begin] = -np.inf
-        best = largest(products, count)
-        rows = np.concatenate([rows, best + begin], axis=1)
-        cosines = np.concatenate([cosines, np.take_along_axis(products, best, 1)], axis=1)
-        if rows.shape[1] > count:
-            keep = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-            rows, cosines = np.take_along_axis(rows, keep, 1), np.take_along_axis(cosines, keep, 1)
+    blocks = ((begin, unit(bank[begin : begin + bank_block]), None) for begin in range(0, len(bank), bank_block))
+    rows = top_rows(blocks, queries, count, own)
     # sqrt(2 - 2 cos) of a rounded cosine loses half the digits where it matters most, at close neighbours.
     apart = unit(bank[rows.ravel()]).reshape(*rows.shape, -1).astype(np.float64) - queries[:, None]
-    distances = np.sqrt(np.einsum("qkw,qkw->qk", apart, apart))
+    return by_distance(rows, np.sqrt(np.einsum("qkw,qkw->qk", apart, apart)))
+
+
+def top_rows(
+    blocks: Iterable[tuple[int, np.ndarray, np.ndarray | None]],
+    queries: np.ndarray,
+    count: int,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """Rows `(queries, count)`, in no order, with the largest products (plus bias) over blocks of a bank.
+
+    Args:
+        blocks: First row, vectors `(rows, width)` and a number added to each row's products, or None.
+        queries: `(queries, width)`.
+        count: How many; the blocks together must hold as many beside the query's own.
+        own: `(queries,)` row passed over; -1 for none.
+    """
+    rows = np.empty((len(queries), 0), np.int64)
+    products = np.empty((len(queries), 0), np.float32)
+    for begin, vectors, bias in blocks:
+        found = queries @ vectors.T
+        if bias is not None:
+            found += bias
+        if own is not None:
+            inside = np.flatnonzero((own >= begin) & (own < begin + len(vectors)))
+            found[inside, own[inside] - begin] = -np.inf
+        best = largest(found, count)
+        rows = np.concatenate([rows, best + begin], axis=1)
+        products = np.concatenate([products, np.take_along_axis(found, best, 1)], axis=1)
+        if rows.shape[1] > count:
+            keep = _largest_of_few(products, count)
+            rows, products = np.take_along_axis(rows, keep, 1), np.take_along_axis(products, keep, 1)
+    return rows
+
+
+def by_distance(rows: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts each query's rows by distance, the lower row first among equals."""
     order = np.lexsort((rows, distances))
     return np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1)
 
@@ -108,11 +134,11 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
     columns = (chosen[:, :, None] * _GROUP + np.arange(_GROUP)).reshape(len(values), -1)
     rest = np.broadcast_to(np.arange(whole, width), (len(values), width - whole))
     columns = np.concatenate([columns, rest], axis=1)
-    best = largest_of_few(np.take_along_axis(values, columns, 1), count)
+    best = _largest_of_few(np.take_along_axis(values, columns, 1), count)
     return np.take_along_axis(columns, best, 1)
 
 
-def largest_of_few(values: np.ndarray, count: int) -> np.ndarray:
+def _largest_of_few(values: np.ndarray, count: int) -> np.ndarray:
     """Columns of the `count` largest values of each row, by partition."""
     return np.argpartition(values, values.shape[1] - count, axis=1)[:, values.shape[1] - count :]
 
