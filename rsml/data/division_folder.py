@@ -9,18 +9,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 
 from rsml.data.divide import canonical_order, divide, duplicate_groups, duplicates, parse_fractions, split_table
+from rsml.data.images import decode
 from rsml.data.readers import DIVISION, MANIFEST, common_tail, read_samples
 from rsml.data.samples import Samples, Task
 from rsml.errors import UserError
-from rsml.files import replacing, write_json, write_text
+from rsml.files import write_json, write_text
 
 logger = logging.getLogger("rsml")
 
@@ -123,6 +125,8 @@ class DivisionFolder:
         self._write_duplicates(originals, groups)
         write_json(self.path / DIVISION, about)
         (self.path / UNFINISHED).unlink()
+        for leftover in self.path.rglob(".*.writing-*"):  # of a run that was killed in the middle of a file
+            leftover.unlink(missing_ok=True)
         return samples
 
     def _write_duplicates(self, samples: Samples, groups: np.ndarray) -> None:
@@ -189,19 +193,25 @@ def _tree(samples: Samples, png: bool) -> list[str]:
 
 def _copy(source: str, target: Path) -> None:
     if not (target.exists() and target.stat().st_size == os.stat(source).st_size):
-        with replacing(target) as beside:
-            shutil.copyfile(source, beside)
+        _place(target, lambda beside: shutil.copyfile(source, beside))
 
 
 def _convert(source: str, target: Path) -> None:
     if not target.exists():
-        import imagecodecs
+        # Level 1 is three times as fast as the usual 6, and its files are 3 % larger.
+        encoded = imagecodecs.png_encode(np.ascontiguousarray(decode(source)), level=1)
+        _place(target, lambda beside: beside.write_bytes(encoded))
 
-        from rsml.data.images import decode
 
-        pixels = decode(source)
-        with replacing(target) as beside:
-            beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
+def _place(target: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file beside its place and moves it there. `rsml.files` also waits for the disk: too slow an image."""
+    beside = target.with_name(f".{target.stem}.writing-{os.getpid()}{target.suffix}")
+    try:
+        write(beside)
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _link(source: str, target: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rsml.errors import UserError
+from rsml.files import replacing
 
 Task = Literal["multi-label", "single-label"]
 SPLITS = ("train", "valid", "test")
@@ -140,15 +141,12 @@ class Samples:
         return pd.concat([head, pd.DataFrame(self.labels, columns=list(self.label_names))], axis=1)
 
     def write_csv(self, path: str | Path) -> None:
-        """Writes the table as CSV, beside the target first: a crash leaves the old file whole."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
-        with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        """Writes the table as CSV, whole or not at all."""
+        with (
+            replacing(path) as beside,
+            open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             self.frame().to_csv(file, index=False, lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
 
     @classmethod
     def read_csv(cls, path: str | Path, root: str | Path, task: Task) -> Samples:

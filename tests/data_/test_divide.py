@@ -398,8 +398,11 @@ def test_interrupted_and_run_again_it_finishes(tree, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="different division"):
         divide_dataset(tree, tmp_path / "out", seed=3)
     times = {path: path.stat().st_mtime_ns for path in done}
+    killed = done[0].with_name(".field.writing-123.tif")
+    killed.write_bytes(b"half of it")
     monkeypatch.setattr(division_folder, "_copy", copy)
     divide_dataset(tree, tmp_path / "out")
+    assert not killed.exists()
     assert {path: path.stat().st_mtime_ns for path in done} == times, "what was there is kept"
     assert side_of(read_samples(tmp_path / "out")) == side_of(read_samples(tmp_path / "whole"))
     assert not (tmp_path / "out" / "division.unfinished.json").exists()

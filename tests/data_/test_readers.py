@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -27,9 +28,10 @@ def labels_of(samples: Samples) -> dict[str, set[str]]:
 
 
 def images(folder: Path, *names: str) -> Path:
+    for below in {os.path.dirname(name) for name in names}:
+        (folder / below).mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"not read")
+        (folder / name).touch()
     return folder
 
 
@@ -420,6 +422,35 @@ def test_division_by_table_points_at_its_images(tmp_path):
         read_samples(moved / "division")
 
 
+# The documentation
+
+DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+EXAMPLES = [section for section in DOCS.split("\n### ") if "```layout" in section]
+
+
+@pytest.mark.parametrize("section", EXAMPLES, ids=[section.splitlines()[0] for section in EXAMPLES])
+def test_documented_layouts_read_as_documented(tmp_path, section):
+    for kind, name, text in re.findall(r"```(layout|file) ?(\S*)\n(.*?)\n```", section, re.DOTALL):
+        if kind == "layout":
+            images(tmp_path, *text.split())
+        else:
+            (tmp_path / name).write_text(text + "\n")
+    count, labels, task, splits = re.search(
+        r"Reads as (\d+) images, (\d+) labels, ([a-z-]+)(?:: (.*?))?\.", section
+    ).groups()
+    samples = read_samples(tmp_path / "list.csv" if "```file list.csv" in section else tmp_path)
+    assert (len(samples), len(samples.label_names), samples.task) == (int(count), int(labels), task)
+    found = [f"{side} {len(samples.part(side))}" for side in ("train", "valid", "test") if len(samples.part(side))]
+    assert ", ".join(found) == (splits or "")
+
+
+def test_documented_catalog_is_the_catalog():
+    assert len(EXAMPLES) == 8
+    for known in catalog.CATALOG:
+        row = f"| {known.name} | {known.task} | {len(known.labels)} | {known.images} | {known.source} | {known.terms} |"
+        assert row in DOCS
+
+
 # The published files
 
 
@@ -449,9 +480,10 @@ def test_real_grn_dictionary_equals_the_text_file():
 def test_real_label_files_join_their_images(tmp_path, caplog, file, rows, labels):
     shutil.copy(REAL / "labels" / f"{file}_multilabel.csv", tmp_path / "multilabel.csv")
     names = [line.split(",")[0] for line in (tmp_path / "multilabel.csv").read_text().splitlines()[1:]]
-    for number, name in enumerate(names):
-        folder = f"images_{'test' if number % 5 == 0 else 'tr'}/{name.split('_')[0] if file == 'aid' else ''}"
-        images(tmp_path, f"{folder}/{name}.jpg".replace("//", "/"))
+    sides = [f"images_{'test' if number % 5 == 0 else 'tr'}" for number in range(rows)]
+    scenes = [f"/{name.split('_')[0]}" if file == "aid" else "" for name in names]
+    images(tmp_path, *(f"{a}{b}/{c}.jpg" for a, b, c in zip(sides, scenes, names, strict=True)))
+    images(tmp_path, f"{sides[0]}{scenes[0]}/of_the_bigger_set_it_was_taken_from.jpg")
     samples = read_samples(tmp_path)
     assert samples.labels.shape == (rows, labels) and not caplog.records
     assert len(samples.part("test")) == -(-rows // 5) and len(set(samples.scenes)) == (30 if file == "aid" else 1)
