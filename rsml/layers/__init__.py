@@ -2,6 +2,7 @@
 
 from rsml.layers.graph_convolution import GraphConvolution
 from rsml.layers.label_graph_classifier import LabelGraphClassifier
+from rsml.layers.neighbor_memory import NeighborMemory
 from rsml.layers.preprocess import Preprocess
 from rsml.layers.scene_predictions import ScenePredictions
 from rsml.layers.signa import SIGNA, signa_attention
@@ -11,6 +12,7 @@ __all__ = [
     "SIGNA",
     "GraphConvolution",
     "LabelGraphClassifier",
+    "NeighborMemory",
     "Preprocess",
     "ScenePredictions",
     "SqueezeExcite",

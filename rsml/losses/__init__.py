@@ -3,6 +3,7 @@
 from rsml.losses.improved_cross_entropy import ImprovedCrossEntropy
 from rsml.losses.land_cover import LandCoverClassification, TeacherConsistency
 from rsml.losses.multi_label import AsymmetricLoss, FocalLoss
+from rsml.losses.neighbors import scalable_neighbor_loss
 from rsml.losses.ranking import FeatureRanking, LabelRanking, SampleRanking
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "LandCoverClassification",
     "SampleRanking",
     "TeacherConsistency",
+    "scalable_neighbor_loss",
 ]
