@@ -228,7 +228,8 @@ def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.T
 
     place = (z - lowest) / width
     cell = tf.clip_by_value(tf.floor(place), 0.0, tf.cast(cells - 1, z.dtype))
-    basis = _chebyshev(tf.clip_by_value(2.0 * (place - cell) - 1.0, -1.0, 1.0), nodes)
+    angle = tf.acos(tf.clip_by_value(2.0 * (place - cell) - 1.0, -1.0, 1.0))
+    basis = tf.cos(angle[..., None] * tf.range(nodes, dtype=z.dtype))  # the Chebyshev polynomials of the place
     # A row of zeros but for the channel's own cell turns the look-up of its cell into one product.
     own_cell = tf.one_hot(tf.cast(cell, tf.int32), cells, dtype=z.dtype)
     basis = tf.reshape(own_cell[..., None] * basis[:, :, None], (batch, channels, cells * nodes))
@@ -256,20 +257,11 @@ def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.T
     def gradient(upstream):
         up = node_gradients(tf.matmul(basis, upstream, transpose_a=True, transpose_b=True))
         to_logits = weights * (tf.matmul(up, each_head) - tf.reduce_sum(up * values, axis=-1, keepdims=True))
+        moments = tf.matmul(tf.stack([points, tf.ones_like(points)])[None], to_logits)
         return (
             tf.einsum("hne,hnb->be", weights, up) + tf.reduce_sum(upstream * derivative, axis=1),
-            tf.einsum("n,hne->he", points, to_logits),
-            tf.reduce_sum(to_logits, axis=1),
+            moments[:, 0],
+            moments[:, 1],
         )
 
     return mean, gradient
-
-
-def _chebyshev(x: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns the Chebyshev polynomials T_0 .. T_(count - 1) of `x` on a new last axis."""
-    known = tf.stack([tf.ones_like(x), x], axis=-1)
-    while known.shape[-1] < count:
-        last = known.shape[-1] - 1
-        # T_(m + i) = 2 T_m T_i - T_(m - i) doubles what is known.
-        known = tf.concat([known, 2 * known[..., last:] * known[..., 1:] - known[..., last - 1 :: -1]], axis=-1)
-    return known[..., :count]
