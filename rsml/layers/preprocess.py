@@ -97,7 +97,7 @@ class Preprocess(keras.layers.Layer):
 
 
 def extend(values: Sequence[float], bands: int) -> tuple[float, ...]:
-    """Returns one number a band: those given stay in front, bands beyond them (or too few bands) get the average."""
+    """Returns one number a band: those given stay in front and further bands get the average, as 1 or 2 bands do."""
     average = sum(values) / len(values)
-    kept = tuple(values) if bands >= len(values) else ()
+    kept = tuple(values[:bands]) if bands >= min(3, len(values)) else ()
     return kept + (average,) * (bands - len(kept))

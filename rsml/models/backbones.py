@@ -122,18 +122,20 @@ def load_backbone(
     report = None
     if isinstance(name, keras.Model) or _is_path(str(name)):
         title, core = _given(name, trust)
-        core, pretrained, mode = _cut(title, core), True, _mode_of_given(title, core, preprocess)
+        core, pretrained, mode = _cut(title, core), True, None
+        preprocess = _preprocessing_of_given(title, core, preprocess)
         core = with_bands(core, bands)
     elif str(name).startswith("keras_hub:"):
         title, pretrained = str(name).removeprefix("keras_hub:"), weights == "imagenet"
         core, mode = _hub(title, size, pretrained)
+        if mode is None and preprocess is None:
+            raise UserError(f"How keras_hub:{title} wants its pixels is not in the preset: give preprocess=.")
         core = with_bands(_cut(title, core), bands, keep=pretrained)
     else:
         title, build, mode = _known(str(name))
         pretrained = weights == "imagenet"
         core = _build(title, build, size, bands, pretrained)
-    layer = preprocess if isinstance(preprocess, Preprocess) else _preprocess(preprocess or mode, bands)
-    model = _compose(title, core, size, bands, layer)
+    model = _compose(title, core, size, bands, _preprocess(preprocess or mode, bands))
     if weights == "imagenet":
         matched = {layer.name: layer.name for layer in model.layers if layer.weights}
         adapted = {} if bands == 3 else {_front(core)[-1].name: f"from 3 to {bands} bands"}
@@ -191,7 +193,7 @@ def _is_path(name: str) -> bool:
 
 
 def _image_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    sizes = (size, size) if isinstance(size, int) else tuple(size)
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sizes) != 2 or not all(isinstance(side, int) and side > 0 for side in sizes):
         raise UserError(f"image_size must be one or two whole numbers of pixels; got {size!r}.")
     return sizes
@@ -253,7 +255,7 @@ def _own_imagenet(name: str, size: tuple[int, int]) -> keras.Model:
     return core
 
 
-def _hub(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[keras.Model, Preprocess | str]:
+def _hub(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[keras.Model, Preprocess | str | None]:
     try:
         import keras_hub
     except ImportError:
@@ -263,13 +265,15 @@ def _hub(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[keras.Mo
     try:
         with _impatient_network():
             core = keras_hub.models.Backbone.from_preset(preset, load_weights=pretrained, image_shape=(*size, 3))
-            converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
         raise UserError(
             f"keras-hub cannot give {preset!r}: {_reason(error)}; check the preset's name and the "
             "network, or give the folder of a downloaded preset."
         ) from None
-    return core, _converter_mode(converter)
+    try:
+        return core, _converter_mode(keras_hub.layers.ImageConverter.from_preset(preset))
+    except Exception:  # a preset without one says nothing of its pixels, and keras-hub raises many types
+        return core, None
 
 
 def _converter_mode(converter: keras.layers.Layer) -> Preprocess | str:
@@ -325,7 +329,10 @@ def _cut(title: str, model: keras.Model) -> keras.Model:
     return rebuild(flat, output=feature_map(flat))
 
 
-def _mode_of_given(title: str, model: keras.Model, preprocess: str | Preprocess | None) -> str | None:
+def _preprocessing_of_given(
+    title: str, model: keras.Model, preprocess: str | Preprocess | None
+) -> str | Preprocess | None:
+    """What to put in front of a model; None where it scales pixels itself."""
     own = [call.layer for call in _front(model) if isinstance(call.layer, _SCALERS)]
     carried = next((layer for layer in own if isinstance(layer, Preprocess)), None)
     if carried is not None and preprocess is not None:
@@ -342,7 +349,7 @@ def _mode_of_given(title: str, model: keras.Model, preprocess: str | Preprocess 
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
             "('none' if it takes 0 to 255)."
         )
-    return "none"
+    return preprocess
 
 
 def _front(model: keras.Model) -> list:
@@ -402,6 +409,8 @@ def _preprocess(mode: str | Preprocess | None, bands: int) -> Preprocess | None:
     if mode is None:
         return None
     if isinstance(mode, Preprocess):
+        if mode.bands == bands:
+            return mode
         mean, scale = extend(mode.mean, bands), extend(mode.scale, bands)
         return Preprocess(mode.mode, bands, mean, scale, name="preprocess")
     return Preprocess(mode, bands, name="preprocess")

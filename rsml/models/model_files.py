@@ -1,6 +1,7 @@
 """Load whole Keras models from files that may come from anywhere."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +36,14 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except Exception as error:
         # Keras raises nearly any type here (KeyError, TypeError, OSError ...); the first line says what it met.
+        missing = re.search(r"Could not locate (?:class|function) '([^']+)'|Unknown layer: '?([\w>]+)", str(error))
+        if missing:
+            raise UserError(
+                f"{path} needs {missing[1] or missing[2]!r}, which is not known here; import the package "
+                "that defines it before loading."
+            ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(
-            f"{path} cannot be loaded by Keras {keras.__version__}: {reason} (If it needs layers of another package, "
-            "import that package first.)"
-        ) from None
+        raise UserError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason}") from None
 
 
 def model_config(path: Path) -> dict[str, Any]:

@@ -86,7 +86,14 @@ def read_weights(source: str | Path) -> list[SourceLayer]:
             raise UserError(f"{path} is no weights file: neither HDF5, .keras, PyTorch, .npz nor safetensors inside.")
     except PermissionError:
         raise UserError(f"{path} cannot be read: no permission.") from None
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError, struct.error) as error:
+    except _Refused as error:
+        raise UserError(
+            f"{path} is a pickle that {error}; nothing in it was run. Save the model's state_dict() and give that file."
+        ) from None
+    except UserError:
+        raise
+    except Exception as error:
+        # Damaged bytes make h5py, zipfile and pickle raise nearly anything.
         raise UserError(f"{path} is damaged or no weights file: {type(error).__name__}: {_first_line(error)}") from None
     layers = [layer for layer in layers if layer.values]
     if not layers:
@@ -236,6 +243,10 @@ _STORAGE_TYPES = {
 }
 
 
+class _Refused(Exception):
+    """A pickle that wants more than tensors."""
+
+
 class _StateUnpickler(pickle.Unpickler):
     """Admits dictionaries and tensors, and nothing else that a pickle could name."""
 
@@ -254,7 +265,7 @@ class _StateUnpickler(pickle.Unpickler):
             return name
         if (module, name) == ("torch", "Size"):
             return tuple
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which a state file has no use for; nothing was run")
+        raise _Refused(f"names {module}.{name}, which a file of tensors has no use for")
 
     def persistent_load(self, identity: Any) -> Any:
         return self.load_storage(identity)
@@ -316,7 +327,7 @@ def _read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
     def load_storage(identity: tuple) -> Any:
         _, kind, key, _, _, *view = identity
         if view and view[0] is not None:
-            raise pickle.UnpicklingError("it holds views of storages, which only very old files do")
+            raise _Refused("holds views of storages, as only very old files do")
         entry = storages.setdefault(key, [kind, None])
         return lambda: entry[1]
 
