@@ -59,6 +59,7 @@ class Training(Settings):
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
+        h5: Write the best model as best.h5 too.
     """
 
     epochs: PositiveInt = 20
@@ -85,6 +86,7 @@ class Training(Settings):
     patience: PositiveInt | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
+    h5: bool = False
 
 
 class Evaluation(Settings):
@@ -183,8 +185,15 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
             place = place[_key(place, key, ".".join(parents[:depth]), setting)]
         last = _key(place, last, ".".join(parents), setting)
         old, place[last] = place[last], _literal(text)
+        if path.strip() == "methods":
+            values["methods"] = _dumped_methods(values["methods"])
         said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
     return Experiment.parse(values, "--set"), said
+
+
+def _dumped_methods(value: Any) -> list[dict[str, Any]]:
+    """Methods written short ("signa+ml-gcn") with all their options, so that later settings can enter them."""
+    return Experiment.parse({"name": "methods", "methods": value}, "--set").dump()["methods"]
 
 
 def _key(place: Any, key: str, where: str, setting: str) -> Any:

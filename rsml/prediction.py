@@ -22,14 +22,11 @@ from rsml.data.samples import Samples
 from rsml.data.source import Data
 from rsml.data.spelling import match_label, match_labels
 from rsml.errors import UserError
-from rsml.evaluation import tune_thresholds
 from rsml.evaluation.report import headline_table, per_label_table, summary
-from rsml.files import replacing, write_json
-from rsml.graph import cooccurrence, edge_counts, threshold_graph
+from rsml.files import replacing
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.run import Run
-from rsml.run_figures import draw_figures
 
 logger = logging.getLogger(__name__)
 
@@ -103,78 +100,6 @@ class SceneModel:
         if self.task == "single-label":
             return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
         return (scores > self.thresholds).astype(np.uint8)
-
-
-def evaluate_run(run: Run, samples: Samples) -> None:
-    """Measures a run's best model on its validation and test parts and writes what came out into its folder.
-
-    Thresholds are tuned on the validation part, if the experiment asks for it, and then stored in the model.
-
-    Args:
-        run: A run with a best model.
-        samples: All its images, divided.
-    """
-    experiment = run.experiment()
-    options = experiment.evaluation
-    scene_model = SceneModel.load(run.best, trust=experiment.model.trust)
-    parts = {name: samples.part(name) for name in ("valid", "test")}
-    parts = {name: part for name, part in parts.items() if len(part)}
-    scores = {name: scene_model.scores(part, options.batch_size) for name, part in parts.items()}
-    if options.tune_thresholds and scene_model.task == "multi-label" and "valid" in parts:
-        thresholds = tune_thresholds(parts["valid"].labels, scores["valid"], options.threshold_objective)
-        predictions_layer(scene_model.model).thresholds = thresholds
-        run.write_model(scene_model.model, run.best)
-        scene_model = SceneModel.of(scene_model.model)
-    graph_threshold = next((method.threshold for method in experiment.methods if hasattr(method, "threshold")), 0.4)
-    edges = None
-    if scene_model.task == "multi-label" and len(scene_model.labels) > 1:
-        graph = threshold_graph(cooccurrence(samples.part("train").labels), graph_threshold)
-        edges = edge_counts(graph).per_label
-    summaries = {
-        name: summary(
-            scene_model.task,
-            scene_model.labels,
-            part.labels,
-            scores[name],
-            scene_model.thresholds,
-            edge_counts=edges,
-            resamples=options.resamples,
-        )
-        for name, part in parts.items()
-    }
-    tested = "test" if "test" in parts else next(iter(parts), None)
-    if tested is None:
-        logger.info("neither a test nor a validation part: nothing to measure")
-    else:
-        with replacing(run.predictions) as beside, PredictionWriter(beside, scene_model) as writer:
-            writer.write_all(parts[tested].paths, scores[tested])
-        if options.figures:
-            draw_figures(
-                run.figures,
-                samples=samples,
-                part=parts[tested],
-                scores=scores[tested],
-                thresholds=scene_model.thresholds,
-                summary=summaries[tested],
-                history=run.read_history(),
-                graph_threshold=graph_threshold,
-                resamples=options.resamples,
-            )
-    write_json(run.metrics, {"run": run.name, **summaries})
-
-
-def report(run: Run) -> str:
-    """What a person wants to see at the end: the test part's table, where the run is, how to predict with it."""
-    measured = json.loads(run.metrics.read_text(encoding="utf-8"))
-    tested = next((part for part in ("test", "valid") if part in measured), None)
-    lines = (
-        []
-        if tested is None
-        else [f"{tested} part, {measured[tested]['images']} images", headline_table(measured[tested]), ""]
-    )
-    return "\n".join(
-        [*lines, f"run folder:   {run.folder}", f"predict with: python predict.py {run.folder} path/to/images"]
-    )
 
 
 class PredictionWriter:
@@ -277,7 +202,7 @@ def measure_split(
     if as_json:
         print(json.dumps(measured))
     else:
-        print(f"{split if divided else 'all'} part, {len(part)} images")
+        print(f"{split if divided else 'all'} part:")
         print(headline_table(measured))
         print(per_label_table(measured))
         print(f"scores and decisions: {out}")

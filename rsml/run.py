@@ -29,7 +29,9 @@ class Run:
         self.name = self.folder.name
         self.config = self.folder / "config.json"
         self.samples = self.folder / "samples.csv"
+        self.origin = self.folder / "samples.json"
         self.best = self.folder / "best.keras"
+        self.best_h5 = self.folder / "best.h5"
         self.last = self.folder / "last.keras"
         self.history = self.folder / "history.csv"
         self.metrics = self.folder / "metrics.json"
@@ -89,8 +91,8 @@ class Run:
     def clear(self) -> None:
         """Removes the files a run writes, and nothing a person put beside them."""
         for path in (
-            self.config, self.samples, self.best, self.last, self.history, self.metrics, self.predictions,
-            self.figures, self.logs, self.state.parent,
+            self.config, self.samples, self.origin, self.best, self.best_h5, self.last, self.history, self.metrics,
+            self.predictions, self.figures, self.logs, self.state.parent,
         ):  # fmt: skip
             remove(path)
 
@@ -104,13 +106,13 @@ class Run:
         Args:
             root: Where the images lie now, if not where they lay in training.
         """
-        about = _read_json(self.samples.with_suffix(".json"))
+        about = _read_json(self.origin)
         return Samples.read_csv(self.samples, root=Path(root or about["root"]), task=about["task"])
 
     def write_samples(self, samples: Samples) -> None:
         """Keeps every image with its labels and part, and where the images lie."""
         samples.write_csv(self.samples)
-        write_json(self.samples.with_suffix(".json"), {"root": str(samples.root.resolve()), "task": samples.task})
+        write_json(self.origin, {"root": str(samples.root.resolve()), "task": samples.task})
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model whole or not at all."""

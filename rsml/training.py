@@ -23,9 +23,9 @@ from rsml.methods import LabelContext, Plain
 from rsml.models import Classifier, build_classifier, load_backbone
 from rsml.objectives import CrossEntropy, NoObjective, label_weights
 from rsml.optimizers import make_optimizer
-from rsml.prediction import evaluate_run
 from rsml.progress import EpochEnd, TrainingState
 from rsml.run import ROOT, Run
+from rsml.run_evaluation import evaluate_run
 from rsml.trainer import Trainer
 
 logger = logging.getLogger(__name__)

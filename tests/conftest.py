@@ -23,15 +23,14 @@ def scene_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def multilabel_csv(scene_folder: Path) -> Path:
-    """The same images with two labels of their own, `wet` and `green`, and a label all have, `land`."""
-    rows = ["path,scene,split,wet,green,land"]
+def multilabel_csv(scene_folder: Path, tmp_path_factory) -> Path:
+    """The same images with two labels of their own, `water` and `trees`, and one that all have, `grass`."""
+    rows = ["path,scene,split,water,trees,grass"]
     for name in COLOURS:
         for number in range(12):
             split = "train" if number < 8 else "valid" if number < 10 else "test"
-            rows.append(
-                f"{name}/{name}{number:02d}.png,{name},{split},{int(name == 'water')},{int(name == 'forest')},1"
-            )
-    file = scene_folder / "labels.csv"
+            image = scene_folder / name / f"{name}{number:02d}.png"
+            rows.append(f"{image},{name},{split},{int(name == 'water')},{int(name == 'forest')},1")
+    file = tmp_path_factory.mktemp("labels") / "labels.csv"
     file.write_text("\n".join(rows) + "\n")
     return file

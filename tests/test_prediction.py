@@ -45,10 +45,10 @@ def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_
     assert "broken.png" in said.err and "1 skipped" in said.err
     table = pd.read_csv("predictions.csv")
     assert table["path"].tolist() == ["./water00.png", "./water01.png"]
-    assert list(table.columns) == ["path", "score wet", "score green", "score land", "wet", "green", "land"]
+    assert list(table.columns) == ["path", "score water", "score trees", "score grass", "water", "trees", "grass"]
     expected = keras.models.load_model(run.best).predict(np.stack([decode(path) for path in table["path"]]), verbose=0)
     np.testing.assert_allclose(table.filter(like="score ").to_numpy(), expected, atol=2e-6)
-    np.testing.assert_array_equal(table[["wet", "green", "land"]].to_numpy(), expected > 0.5)
+    np.testing.assert_array_equal(table[["water", "trees", "grass"]].to_numpy(), expected > 0.5)
 
 
 def test_json_lines_hold_the_same(run, scene_folder, tmp_path, monkeypatch, capsys):
@@ -78,12 +78,9 @@ def test_the_runs_test_part_is_measured(run, capsys):
     assert told["metrics"]["example_f1"] == pytest.approx(kept["metrics"]["example_f1"])
 
 
-def test_other_data_in_another_spelling_and_order_is_measured_alike(
-    run, scene_folder, multilabel_csv, tmp_path, capsys
-):
-    table = pd.read_csv(multilabel_csv).rename(columns={"green": "Green", "wet": "wets"})
-    table["path"] = [str(scene_folder / path) for path in table["path"]]
-    table = table[["path", "land", "Green", "wets"]].iloc[:5]
+def test_other_data_in_another_spelling_and_order_is_measured_alike(run, multilabel_csv, tmp_path, capsys):
+    table = pd.read_csv(multilabel_csv).rename(columns={"trees": "Tree", "water": "waters"})
+    table = table[["path", "grass", "Tree", "waters"]].iloc[:5]
     other = tmp_path / "other.csv"
     table.to_csv(other, index=False)
     options = {**OPTIONS, "data": str(other), "labels": None, "root": None, "split": "all", "as_json": True}
@@ -95,7 +92,7 @@ def test_data_with_other_labels_is_refused(run):
     scene_model, _ = open_model(str(run.folder))
     samples = run.read_samples()
     with pytest.raises(UserError, match="ice"):
-        align(replace(samples, label_names=("wet", "green", "ice")), scene_model)
+        align(replace(samples, label_names=("water", "trees", "ice")), scene_model)
 
 
 def test_the_model_is_told_from_the_images(run, scene_folder):
@@ -111,7 +108,7 @@ def test_h5_gives_the_same_scores(run, tmp_path):
     model.save(file)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     scene_model = SceneModel.load(file)
-    assert scene_model.labels == ("wet", "green", "land")
+    assert scene_model.labels == ("water", "trees", "grass")
     np.testing.assert_allclose(
         scene_model.model.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
     )

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rsml.data.image_index import SUFFIXES
 from rsml.errors import UserError
-
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"))
 
 
 def find_images(named: Iterable[str]) -> Iterator[str]:

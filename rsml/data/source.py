@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rsml.data import scenes
-from rsml.data.divide import apply_split_files, divide
+from rsml.data.divide import divide
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
 from rsml.errors import UserError
@@ -76,9 +76,7 @@ def load_samples(data: Data) -> Samples:
 
     The division is, in this order: the split files given, the source's own, a stratified one by `fractions`.
     """
-    samples = read_samples(_source_folder(data), labels=data.labels, task=data.task)
-    if data.split_files:
-        return apply_split_files(samples, *data.split_files)
+    samples = read_samples(_source_folder(data), labels=data.labels, task=data.task, splits=data.split_files)
     if not (samples.splits != "").any():
         samples = divide(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():

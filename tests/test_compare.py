@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import rsml.training
+from rsml.compare import compare, markdown, parse
+from rsml.config import Data, Experiment, Training
+from rsml.errors import UserError
+
+
+def test_the_table_is_mean_deviation_and_paired_difference():
+    runs = pd.DataFrame(
+        {
+            "variant": ["plain", "signa", "plain", "signa"],
+            "seed": [0, 0, 1, 1],
+            "example_f1": [0.80, 0.82, 0.90, 0.93],
+        }
+    )
+    row = markdown(runs, ["example_f1"]).splitlines()[3]
+    deviation, of_difference = (100 * np.std(values, ddof=1) for values in ([0.82, 0.93], [0.02, 0.03]))
+    assert row == f"| signa | 2 | 87.50 ± {deviation:.2f} | +2.50 ± {of_difference:.2f} |"
+
+
+def test_a_seed_that_one_variant_lacks_is_left_out_of_the_difference():
+    runs = pd.DataFrame({"variant": ["a", "b", "b"], "seed": [0, 0, 1], "accuracy": [0.5, 0.6, 0.9]})
+    assert markdown(runs, ["accuracy"]).splitlines()[3] == "| b | 2 | 75.00 ± 21.21 | +10.00 |"
+
+
+def test_an_unknown_metric_names_the_nearest():
+    runs = pd.DataFrame({"variant": ["a"], "seed": [0], "accuracy": [0.5]})
+    with pytest.raises(UserError, match=r"--metrics acuracy.*did you mean 'accuracy'"):
+        markdown(runs, ["acuracy"])
+
+
+@pytest.fixture
+def experiment(multilabel_csv):
+    return Experiment(
+        name="any",
+        data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
+        training=Training(epochs=1, batch_size=8),
+        evaluation={"figures": False, "resamples": 0},
+    )
+
+
+def test_interrupted_it_goes_on_with_what_is_missing(experiment, tmp_path, monkeypatch):
+    real, trained = rsml.training.train, []
+
+    def counting(variant, **options):
+        trained.append(variant.name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(variant, **options)
+
+    monkeypatch.setattr(rsml.training, "train", counting)
+    variants = {"plain": ["methods=plain"], "one-head": ["methods=signa", "methods.signa.heads=1"]}
+    with pytest.raises(KeyboardInterrupt):
+        compare(experiment, variants, [0], root=tmp_path)
+    first = (tmp_path / "plain-seed0" / "best.keras").stat().st_mtime_ns
+    table = compare(experiment, variants, [0], root=tmp_path)
+    assert table[["variant", "seed"]].to_numpy().tolist() == [["plain", 0], ["one-head", 0]]
+    assert (tmp_path / "plain-seed0" / "best.keras").stat().st_mtime_ns == first
+    assert "one-head" in (tmp_path / "table.md").read_text()
+
+
+def test_a_wrong_setting_is_met_before_anything_is_trained(experiment, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'signa'"):
+        compare(experiment, {"plain": [], "b": ["methods=sigma"]}, [0], root=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_variants_are_read_from_the_command_line():
+    options = parse(
+        ["--name", "n", "--variant", "plain", "methods=plain", "--variant", "b", "seed=1", "--seeds", "4", "5"]
+    )
+    assert options.variant == [["plain", "methods=plain"], ["b", "seed=1"]] and options.seeds == [4, 5]
