@@ -42,8 +42,27 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
                 f"{path} needs {missing[1] or missing[2]!r}, which is not known here; import the package "
                 "that defines it before loading."
             ) from None
+        writer = saved_by(path)
+        if writer and _numbers(writer) > _numbers(keras.__version__):
+            raise UserError(
+                f"{path} was saved by Keras {writer}, which writes options that this Keras {keras.__version__} does not "
+                "know; load it with that version."
+            ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason}") from None
+
+
+def saved_by(path: Path) -> str | None:
+    """The version of Keras that wrote a `.keras` file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("metadata.json")).get("keras_version")
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def model_config(path: Path) -> dict[str, Any]:
