@@ -45,7 +45,7 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
         writer = saved_by(path)
         if writer and _numbers(writer) > _numbers(keras.__version__):
             raise UserError(
-                f"{path} was saved by Keras {writer}, which writes options that this Keras {keras.__version__} does not "
+                f"{path} was saved by Keras {writer}, which writes options that Keras {keras.__version__} does not "
                 "know; load it with that version."
             ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
