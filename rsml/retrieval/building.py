@@ -133,6 +133,16 @@ def unlabelled(paths: Iterable[str | Path]) -> Samples:
     return Samples(np.array(relative, np.str_), np.zeros((len(files), 0), np.uint8), (), "multi-label", Path(root))
 
 
+def is_of_another(folder: str | Path, fingerprint: str, metric: Metric) -> bool:
+    """Whether a folder holds an index, whole or begun, of another model or metric, or one that cannot be read."""
+    try:
+        whole = Index.open(folder).about if (Path(folder) / ABOUT).is_file() else None
+        known = [about for about in (whole, read_job(Path(folder))) if about is not None]
+    except UserError:
+        return True
+    return any((about["model"]["fingerprint"], about["metric"]) != (fingerprint, metric) for about in known)
+
+
 class _Parts:
     """What is embedded so far: the parts in `building/`, and an old index as part 0."""
 
