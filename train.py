@@ -12,10 +12,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config", default="configs/scenes.py", help="experiment file (default: %(default)s)")
     parser.add_argument(
-        "--arg", action="append", default=[], metavar="KEY=VALUE", help="argument of a config that takes some"
+        "--arg",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of a config that takes some",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. training.epochs=5"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value, e.g. training.epochs=5",
     )
     parser.add_argument("--name", help="name of the run folder (default: the config's)")
     parser.add_argument("--fresh", action="store_true", help="start the run over")
@@ -42,7 +52,7 @@ def _train(options: argparse.Namespace) -> int:
     for line in said:
         print(f"set {line}")
 
-    from rsml.prediction import report
+    from rsml.run_evaluation import report
     from rsml.training import train
 
     run = train(experiment, fresh=options.fresh)

@@ -31,10 +31,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--config", default="configs/scenes.py", help="the experiment that all variants share (default: %(default)s)"
     )
     parser.add_argument(
-        "--arg", action="append", default=[], metavar="KEY=VALUE", help="argument of a config that takes some"
+        "--arg",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of a config that takes some",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that all variants share"
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="a setting that all variants share"
     )
     parser.add_argument(
         "--variant",

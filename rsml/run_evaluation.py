@@ -1,4 +1,4 @@
-"""What a run leaves behind once its weights are found: thresholds, metrics, predictions, figures, and the closing words."""
+"""What a run leaves behind once its weights are found: thresholds, metrics, predictions, figures, closing words."""
 
 from __future__ import annotations
 
