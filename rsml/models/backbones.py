@@ -365,13 +365,14 @@ def with_bands(model: keras.Model, bands: int, keep: bool = True) -> keras.Model
     """Returns a flat model for another number of bands: same layers, but for those up to the first convolution.
 
     Args:
-        model: A flat functional model of one image input.
+        model: A functional model of one image input.
         bands: The number of bands.
         keep: Adapt the first convolution from the weights it has; else it starts at random.
     """
     before = model.input_shape[-1]
     if before == bands:
         return model
+    model = rebuild(model)
     front = {id(call.layer): call.layer for call in _front(model)}
     first = _front(model)[-1].layer
     if not isinstance(first, keras.layers.Conv2D) or first.groups != 1:

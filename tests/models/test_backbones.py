@@ -12,7 +12,7 @@ from keras import layers
 from rsml.errors import UserError
 from rsml.layers import Preprocess, ScenePredictions
 from rsml.models import backbone_names, load_backbone, load_model, output_of
-from rsml.models.backbones import _FAMILIES, _known
+from rsml.models.backbones import _FAMILIES, _known, with_bands
 from rsml.models.graph import rebuild
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("uint8")
@@ -100,6 +100,18 @@ def test_efficientnet_has_the_graph_of_its_imagenet_weights_for_any_bands():
     expected = 255 / 255 / np.sqrt([0.229, 0.224, 0.225])
     output = predict(scaled, np.full((1, 32, 32, 5), 255, "uint8"))[0, 0, 0]
     np.testing.assert_allclose(output, [*expected, expected.mean(), expected.mean()], rtol=1e-5)
+
+
+def test_bands_of_a_network_that_begins_with_a_model():
+    # ConvNeXt's stem is a model of its own.
+    stem = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(6, 4, strides=4, name="stem_conv")])
+    image = keras.Input((32, 32, 3))
+    model = with_bands(keras.Model(image, layers.Conv2D(2, 1)(stem(image))), 4)
+    assert model.get_layer("stem_conv").kernel.shape == (4, 4, 4, 6)
+    kernel = np.array(stem.layers[0].kernel)
+    np.testing.assert_allclose(
+        model.get_layer("stem_conv").kernel[:, :, 3], kernel.mean(2) * 3 / 4, rtol=1e-5, atol=1e-7
+    )
 
 
 def classifier(preprocess="tf", **about):
