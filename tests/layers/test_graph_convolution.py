@@ -1,5 +1,7 @@
 """GraphConvolution against numpy formulas, PyTorch Geometric's recorded outputs and Spektral's own layer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,12 +10,13 @@ from spektral.layers import GraphSageConv
 from rsml.layers import GraphConvolution
 from tests.layers.checks import check_layer
 
+DATA = Path(__file__).parents[1] / "data"
 GRAPH = np.array([[0, 0.5, 0, 0.9], [0.4, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], np.float32)
 FEATURES = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
 
 
 def golden(number):
-    with np.load(f"tests/data/signa_{number}.npz") as arrays:
+    with np.load(DATA / f"signa_{number}.npz") as arrays:
         return dict(arrays)
 
 

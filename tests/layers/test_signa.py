@@ -1,6 +1,7 @@
 """SIGNA against the published code's recorded outputs and gradients, and against its formulas in numpy."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,13 +12,14 @@ from rsml.layers import SIGNA, signa_attention
 from tests.layers.checks import check_layer
 
 WEIGHTS = ("q_weight", "q_bias", "v_weight", "v_bias", "out_kernel", "out_bias")
+DATA = Path(__file__).parents[1] / "data"
 GRAPH = np.array([[0, 0.5, 0, 0.9], [0.4, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], np.float32)
 VECTORS = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
 FEATURES = np.random.default_rng(1).normal(0.5, 1, size=(3, 4, 5, 12)).astype("float32")
 
 
 def golden(number):
-    with np.load(f"tests/data/signa_{number}.npz") as arrays:
+    with np.load(DATA / f"signa_{number}.npz") as arrays:
         return dict(arrays)
 
 
