@@ -125,19 +125,20 @@ def neighbor_losses(
             sums.agreeing_rows * scale + tf.matmul(agreeing, rows),
         )
 
-    column, wide = queries[:, :1] * 0.0, queries * 0.0
+    column, wide = tf.zeros_like(queries[:, :1]), tf.zeros_like(queries)
     sums = over_blocks(add, _Sums(column + dtype.min, column, column, wide, wide), images, block)
 
     # With h = sum a e (agreeing) and u = sum (2 L - a) e (the rest), the summand is log(1 + exp(m / T) u / h).
-    counts = sums.agreeing > 0
-    agreeing = tf.where(counts, sums.agreeing, 1.0)
+    # Asked this way round, features that are not a number give a loss that is none, rather than 0.
+    massless = sums.agreeing <= 0
+    agreeing = tf.where(massless, 1.0, sums.agreeing)
     rest = tf.maximum(2.0 * labels * sums.total - sums.agreeing, 0.0)
     rest_rows = 2.0 * labels * sums.total_rows - sums.agreeing_rows
     odds = tf.math.log(rest) - tf.math.log(agreeing) + margin / temperature
-    values = tf.where(counts, tf.math.softplus(odds), 0.0)
+    values = tf.where(massless, 0.0, tf.math.softplus(odds))
     # Its derivative is sigmoid(odds) (d log u - d log h); sigmoid(odds) / u is written so that u may be 0.
-    by_rest = tf.where(counts & (rest > 0), tf.exp(margin / temperature - tf.math.log(agreeing) - values), 0.0)
-    by_agreeing = tf.where(counts, tf.sigmoid(odds) / agreeing, 0.0)
+    by_rest = tf.where(massless | (rest <= 0), 0.0, tf.exp(margin / temperature - tf.math.log(agreeing) - values))
+    by_agreeing = tf.where(massless, 0.0, tf.sigmoid(odds) / agreeing)
     gradient = (by_rest * rest_rows - by_agreeing * sums.agreeing_rows) / temperature
     return with_gradient(features, values[:, 0], gradient)
 

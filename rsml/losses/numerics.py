@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -32,13 +33,9 @@ def with_gradient(inputs: Any, values: Any, gradient: Any) -> Any:
     """
     values, gradient = ops.stop_gradient(values), ops.stop_gradient(gradient)
 
-    @ops.custom_gradient
-    def attach(row_inputs: Any) -> Any:
-        def backward(*args: Any, upstream: Any = None) -> Any:
-            upstream = args[0] if upstream is None else upstream
-            return ops.expand_dims(upstream, -1) * gradient
-
-        return values, backward
+    @tf.custom_gradient
+    def attach(_: Any) -> Any:
+        return values, lambda upstream: upstream[:, None] * gradient
 
     return attach(inputs)
 

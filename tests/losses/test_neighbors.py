@@ -139,6 +139,13 @@ def test_half_precision_and_sharp_temperatures_are_finite(temperature):
     np.testing.assert_allclose(half, exact, rtol=1e-5)
 
 
+def test_what_is_not_a_number_shows():
+    features, index, memory, labels = random_case()
+    features[2, 0] = np.nan
+    losses, _ = with_gradient(features, index, memory, labels, block=5, reduction="none")
+    np.testing.assert_array_equal(np.isnan(losses), np.arange(6) == 2)
+
+
 def test_large_margin_is_finite():
     features, index, memory, labels = random_case()
     loss, gradient = with_gradient(features, index, memory, labels, margin=10.0)

@@ -187,6 +187,14 @@ def test_batch_of_one_and_images_without_labels_cost_nothing(value_and_gradient)
     assert value == 0 and not gradient.any()
 
 
+@pytest.mark.parametrize("which", LOSSES)
+def test_what_is_not_a_number_shows(which):
+    labels, scores, _ = random_case(4)
+    scores[1, 0] = np.nan
+    loss, options, *_ = LOSSES[which]
+    assert np.isnan(loss(**options)(labels, scores))
+
+
 def test_perfect_order_costs_almost_nothing():
     labels = np.array([[1, 0, 0, 0], [0, 0, 0, 1]], "float32")
     assert LabelRanking()(labels, labels) < 0.01  # all that is left is the even spacing of the neutral labels
