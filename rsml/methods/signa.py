@@ -28,6 +28,8 @@ class Signa(Method):
         logit_scale: "sqrt" of the label count (the authors' code), or a number; 1 is the paper.
         residual: Keep the feature map beside the weighted one.
         evaluation: "exact", or "interpolated" for many channels.
+        gnn_options: Further options of `GraphConvolution`. The authors' code, whose messages run against eq. 4:
+            `{"reverse_edges": true}`, with "gcn" also `"edge_weights": false`; it has `negative_slope` 0.
 
     Reference:
         Liu et al., Semantic Interleaving Global Channel Attention for Multilabel Remote Sensing Image Classification.
@@ -45,6 +47,7 @@ class Signa(Method):
     logit_scale: Literal["sqrt"] | float = "sqrt"
     residual: bool = True
     evaluation: Literal["exact", "interpolated"] = "exact"
+    gnn_options: dict[Literal["reverse_edges", "edge_weights", "self_loops", "l2_normalize"], bool] = {}
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
         graph = label_graph(self.kind, self.threshold, context)
@@ -61,6 +64,7 @@ class Signa(Method):
                 logit_scale=None if self.logit_scale == "sqrt" else self.logit_scale,
                 residual=self.residual,
                 evaluation=self.evaluation,
+                gnn_options=dict(self.gnn_options) or None,
                 name=f"signa_{place}",
             )
             backbone = backbone.insert_after(place, layer)
