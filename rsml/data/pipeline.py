@@ -120,7 +120,7 @@ def evaluation_dataset(
 
     Args:
         samples: Images and labels, or paths alone: a list, or anything iterable, which is read as the batches are taken
-            (an iterator serves one pass). Without labels, "labels" is (batch, 0).
+            (an iterator serves one pass). Paths alone yield {"index": index} without "labels".
         image_size: Side, or (height, width), that every image is stretched to.
         batch_size: Images a batch.
         cache: As in `training_dataset`.
@@ -137,9 +137,9 @@ def evaluation_dataset(
     shape = _shape(image_size, batch_size, bands, value_range)
     if on_bad == "skip" and cache is not None:
         raise UserError("on_bad: 'skip' goes without a cache, because a cache holds every image; leave one of them out")
-    labels = np.zeros((0, 0), np.float32)
+    labels = None
     if isinstance(samples, Samples):
-        labels = samples.labels.astype(np.float32)
+        labels = tf.constant(samples.labels, tf.float32)
         rows = tf.data.Dataset.from_tensor_slices(_file_names(samples.files)).enumerate()
     elif isinstance(samples, (Sequence, np.ndarray)):
         rows = tf.data.Dataset.from_tensor_slices(_file_names(samples)).enumerate()
@@ -154,12 +154,13 @@ def evaluation_dataset(
         read_row = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
         dataset = rows.map(lambda row, _: (read_row(row), row), tf.data.AUTOTUNE)
     else:
-        read = _reader(shape, bands, value_range, antialias)
+        read = image_reader(shape, bands, value_range, antialias)
         dataset = rows.map(lambda row, file: (read(file), row), tf.data.AUTOTUNE)
 
     def finish(images: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        of_batch = tf.gather(labels, rows) if len(labels) else tf.zeros([tf.size(rows), 0])
-        return tf.cast(images, tf.float32), {"labels": of_batch, "index": rows}
+        # No (batch, 0) labels for paths alone: TensorFlow 2.21 crashes when it unbatches tensors of no width.
+        of_batch = {} if labels is None else {"labels": tf.gather(labels, rows)}
+        return tf.cast(images, tf.float32), {**of_batch, "index": rows}
 
     return dataset.batch(batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
 
@@ -231,7 +232,7 @@ def _reader_of_rows(
     """A function from a row of the samples to its image, which decodes the file or looks into the cache."""
     files = samples.files if isinstance(samples, Samples) else samples
     names = _file_names(files)
-    read = _reader(shape, bands, value_range, antialias)
+    read = image_reader(shape, bands, value_range, antialias)
     if cache is None:
         names = tf.constant(names)
         return lambda row: read(tf.gather(names, row))
@@ -250,13 +251,22 @@ def _reader_of_rows(
     return read_cached
 
 
-def _reader(
+def image_reader(
     shape: tuple[int, int, int],
-    bands: Sequence[int] | None,
-    value_range: tuple[float, float] | None,
-    antialias: bool,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    antialias: bool = True,
 ) -> ReadFile:
-    """A function from a file name to its image of the given shape, uint8; a bad image makes it fail."""
+    """Make a function for `Dataset.map`, from a file name to its image; a bad image makes it fail.
+
+    The pixels are those of `images.decode` and `images.resize`; plain JPEGs are decoded without Python.
+
+    Args:
+        shape: (height, width, bands) of the image it gives, uint8.
+        bands: As in `training_dataset`.
+        value_range: As in `training_dataset`.
+        antialias: As in `training_dataset`.
+    """
 
     def in_python(contents: bytes, file: bytes) -> np.ndarray:
         return decode_bytes(contents, bands, value_range, os.fsdecode(file))
@@ -282,15 +292,17 @@ def _reader(
 
 def _is_plain_jpeg(contents: tf.Tensor) -> tf.Tensor:
     """Whether TensorFlow decodes this exactly as `images.decode`: a whole JPEG, grey or RGB, that stands upright."""
-    end = tf.maximum(tf.strings.length(contents) - 2, 0)
-    whole = tf.logical_and(
-        tf.strings.substr(contents, 0, 3) == JPEG_START, tf.strings.substr(contents, end, 2) == b"\xff\xd9"
-    )
-    for mark in ORIENTATION_MARKS:
+
+    def upright() -> tf.Tensor:
         # Of all string operations only the split looks for plain bytes; one part means that the mark is not there.
-        parts = tf.raw_ops.StringSplitV2(input=[contents], sep=mark, maxsplit=1).values
-        whole = tf.logical_and(whole, tf.size(parts) == 1)
-    return tf.cond(whole, lambda: tf.io.extract_jpeg_shape(contents)[2] <= 3, lambda: False)
+        parts = [tf.raw_ops.StringSplitV2(input=[contents], sep=mark, maxsplit=1).values for mark in ORIENTATION_MARKS]
+        return tf.add_n([tf.size(part) for part in parts]) == len(parts)
+
+    end = tf.maximum(tf.strings.length(contents) - 2, 0)
+    starts = tf.strings.substr(contents, 0, 3) == JPEG_START
+    whole = tf.logical_and(starts, tf.strings.substr(contents, end, 2) == b"\xff\xd9")
+    whole_and_upright = tf.cond(whole, upright, lambda: False)
+    return tf.cond(whole_and_upright, lambda: tf.io.extract_jpeg_shape(contents)[2] <= 3, lambda: False)
 
 
 def _fit(image: tf.Tensor, shape: tuple[int, int, int], antialias: bool) -> tf.Tensor:

@@ -46,7 +46,7 @@ def samples(tmp_path):
 
 
 def taken(dataset):
-    return [(images.numpy(), batch["labels"].numpy(), batch["index"].numpy()) for images, batch in dataset]
+    return [(images.numpy(), np.array(batch.get("labels")), batch["index"].numpy()) for images, batch in dataset]
 
 
 def same(one, other):
@@ -330,7 +330,7 @@ def test_paths_from_a_generator_are_read_as_needed(samples):
     bad = []
     dataset = evaluation_dataset(endless(), image_size=8, batch_size=5, on_bad="skip", bad=bad)
     for number, (images, batch) in enumerate(dataset):
-        assert images.shape == (5, 8, 8, 3) and batch["labels"].shape == (5, 0)
+        assert images.shape == (5, 8, 8, 3) and set(batch) == {"index"}
         if number == 3:
             break
     assert batch["index"].numpy().tolist() == [18, 19, 20, 22, 23]
