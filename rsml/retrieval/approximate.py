@@ -29,13 +29,8 @@ def build(kind: Kind, vectors: np.ndarray, metric: str) -> Any:
         vectors: Unit vectors for cosine.
         metric: "cosine" or "l2".
     """
+    check(kind, len(vectors))
     faiss = import_faiss()
-    if kind not in ("hnsw", "ivf"):
-        raise UserError(f'approximate index {kind!r} is unknown; expected "hnsw" or "ivf"')
-    if len(vectors) < SMALLEST:
-        raise UserError(
-            f"an approximate index of {len(vectors)} images gains nothing (it needs {SMALLEST}); search exactly"
-        )
     width, measure = vectors.shape[1], faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(width, _LINKS, measure)
@@ -51,6 +46,15 @@ def build(kind: Kind, vectors: np.ndarray, metric: str) -> Any:
     for begin in range(0, len(vectors), _BLOCK):
         index.add(np.ascontiguousarray(vectors[begin : begin + _BLOCK]))
     return index
+
+
+def check(kind: str, images: int) -> None:
+    """Refuses an unknown kind, or an archive too small for any."""
+    if kind not in ("hnsw", "ivf"):
+        raise UserError(f'approximate index {kind!r} is unknown; expected "hnsw" or "ivf"')
+    if images < SMALLEST:
+        raise UserError(f"an approximate index of {images} images gains nothing (it needs {SMALLEST}); search exactly")
+    import_faiss()
 
 
 def search(index: Any, queries: np.ndarray, count: int, effort: int | None = None) -> np.ndarray:

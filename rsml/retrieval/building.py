@@ -67,11 +67,11 @@ def build_index(
     """
     folder = Path(folder)
     check_metric(metric)
-    if kind is not None:
-        approximate.import_faiss()
     samples = _distinct(images if isinstance(images, Samples) else unlabelled(images))
     if not len(samples):
         raise UserError(f"{folder}: no image to embed; name images or folders, or another part of the data")
+    if kind is not None:
+        approximate.check(kind, len(samples))
     if fresh:
         clear(folder)
     old = Index.open(folder) if (folder / ABOUT).is_file() else None

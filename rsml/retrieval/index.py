@@ -15,7 +15,7 @@ from rsml.data.samples import Samples
 from rsml.errors import UserError
 from rsml.files import remove, replacing, write_json
 from rsml.retrieval import approximate
-from rsml.retrieval.knn import by_distance, top_rows, unit
+from rsml.retrieval.knn import by_distance, check_count, top_rows, unit
 
 Metric = Literal["cosine", "l2"]
 FORMAT = 1
@@ -139,8 +139,7 @@ class Index:
         queries = np.asarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.about["width"]:
             raise UserError(f"{self.folder}: holds embeddings of {self.about['width']} values, found {queries.shape}")
-        if int(k) != k or k < 1:
-            raise UserError(f"k is {k}; it must be a whole number from 1")
+        check_count(k)
         if not np.isfinite(queries).all():
             raise UserError("a query's embedding holds NaN or infinity; its model has diverged")
         own = np.full(len(queries), -1) if own is None else np.asarray(own, np.int64)

@@ -51,8 +51,7 @@ def nearest(
             f"the bank's vectors have {bank.shape[1]} values, the queries' {queries.shape[1]}; "
             "embed both with one model"
         )
-    if int(k) != k or k < 1:
-        raise UserError(f"k is {k}; it must be a whole number from 1")
+    check_count(k)
     own = _check_own(own, len(queries), len(bank))
     count = min(int(k), len(bank) - (1 if own is not None and (own >= 0).any() else 0))
     if count < 1:
@@ -208,6 +207,12 @@ def unit(vectors: np.ndarray) -> np.ndarray:
             "diverged or its input was not finite"
         )
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def check_count(k: int) -> None:
+    """Refuses a number of neighbours that is no whole number from 1."""
+    if int(k) != k or k < 1:
+        raise UserError(f"k is {k}; it must be a whole number from 1")
 
 
 def _check_vectors(vectors: ArrayLike, name: str) -> np.ndarray:

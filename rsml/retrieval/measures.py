@@ -152,10 +152,15 @@ def _blocks(queries: np.ndarray, found: np.ndarray, sets: tuple[np.ndarray, np.n
     return (slice(begin, begin + step) for begin in range(0, len(queries), step))
 
 
-def _depths(at: Sequence[int], depth: int) -> np.ndarray:
+def check_depths(at: Sequence[int]) -> None:
+    """Refuses depths that are no whole numbers from 1."""
     wrong = [r for r in at if int(r) != r or r < 1]
     if wrong or not len(at):
         raise UserError(f"R is {wrong[0] if wrong else 'empty'}; it must be whole numbers from 1")
+
+
+def _depths(at: Sequence[int], depth: int) -> np.ndarray:
+    check_depths(at)
     if max(at) > depth:
         raise UserError(
             f"measures at R = {max(at)} need {max(at)} retrieved images a query, there are {depth}; "

@@ -13,8 +13,8 @@ from rsml.errors import UserError
 from rsml.evaluation import multilabel_metrics, singlelabel_metrics
 from rsml.retrieval.building import Embeds, build_index, is_of_another
 from rsml.retrieval.index import Index, Metric
-from rsml.retrieval.knn import knn_scores
-from rsml.retrieval.measures import AT, MEASURES, retrieval_metrics
+from rsml.retrieval.knn import check_count, knn_scores
+from rsml.retrieval.measures import AT, MEASURES, check_depths, retrieval_metrics
 
 PERCENT = {"map", "ndcg", "precision", "hamming_loss"}
 """Measures between 0 and 1; the gains (WMAP, ACG) count labels."""
@@ -55,6 +55,11 @@ def measure_retrieval(
         raise UserError(f"{queries.root}: labels other than the archive's; queries and archive need the same")
     if not queries.label_names:
         raise UserError(f"{queries.root}: no labels, so nothing can be measured; give labelled data")
+    # Before hours of embedding rather than after.
+    check_count(k)
+    if at is not None:
+        check_depths(at)
+        _check_reach(at, len(archive))
     indexes, bad = {}, []
     for name, part in (("archive", archive), ("queries", queries)):
         place = Path(folder) / name
@@ -66,8 +71,7 @@ def measure_retrieval(
     reach = len(answering) - bool((own >= 0).any())
     if at is None:
         at = [depth for depth in AT if depth <= reach] or [reach]
-    if max(at) > reach:
-        raise UserError(f"--at {max(at)}: the archive has {reach} images for a query; lower it, or enlarge the archive")
+    _check_reach(at, reach)
     rows, _ = answering.search(asked.vectors, max(at), own=own)
     truth = asked.samples.labels
     measured = retrieval_metrics(truth, rows, answering.samples.labels, at)
@@ -101,6 +105,11 @@ def table(measured: dict[str, Any]) -> str:
     accuracy = f", accuracy {100 * knn['accuracy']:.2f}" if "accuracy" in knn else ""
     lines += ["", f"KNN ({knn['k']} neighbours): sample-averaged F1 {100 * knn['samples_f1']:.2f}{accuracy}"]
     return "\n".join(lines)
+
+
+def _check_reach(at: Sequence[int], reach: int) -> None:
+    if max(at) > reach:
+        raise UserError(f"--at {max(at)}: the archive has {reach} images for a query; lower it, or enlarge the archive")
 
 
 def _own_rows(queries: Index, archive: Index) -> np.ndarray:

@@ -136,6 +136,20 @@ def test_a_damaged_part_is_embedded_again(archive, tmp_path):
     np.testing.assert_array_equal(index.vectors, unit(vectors_of(archive, embedder)))
 
 
+def test_a_kill_without_warning_loses_only_the_part_in_hand(archive, tmp_path):
+    folder = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        build_index(folder, FakeEmbedder(die_after=22), archive, batch_size=4, part_images=8)
+    # As if the last part had been in the middle of its writing.
+    *whole, last = sorted((folder / "building").glob("part-*.npz"))
+    (folder / "building" / f".{last.stem}.writing-1.npz").write_bytes(last.read_bytes()[:50])
+    last.unlink()
+    embedder = FakeEmbedder()
+    index, _ = build_index(folder, embedder, archive, batch_size=4)
+    assert len(whole) == 2 and len(embedder.seen) == 60 - 16
+    np.testing.assert_array_equal(index.vectors, unit(vectors_of(archive, embedder)))
+
+
 def test_a_whole_index_is_brought_up_to_date(archive, tmp_path):
     folder = tmp_path / "index"
     build_index(folder, FakeEmbedder(), archive.select(range(50)))
