@@ -15,6 +15,8 @@ lint: $(VENV)/.tested-with
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else \
+	  "error: $(PYTHON) is Python %d.%d, expected 3.10 to 3.13; name another with make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python

@@ -14,8 +14,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from rsml.data.find_images import find_images
+from rsml.data.images import ImageError
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
@@ -74,7 +76,9 @@ class SceneModel:
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
-    def stream(self, paths: Iterable[str], bad: list, batch_size: int = 32) -> Iterator[tuple[str, np.ndarray]]:
+    def stream(
+        self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
+    ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each readable image's path and `(labels,)` probabilities in flat memory; faults go into `bad`."""
         in_flight: dict[int, str] = {}
         faults: list[Exception] = []
@@ -154,11 +158,14 @@ def label_images(
 ) -> int:
     """Prints and writes the labels of images; returns 3 if some could not be read."""
     scene_model, _ = open_model(source, trust)
-    bad, done, begun = [], 0, time.monotonic()
+    bad: list[ImageError] = []
+    done, begun = 0, time.monotonic()
     out = out or "predictions.csv"
     show = _show_json if as_json else _show_line
     with PredictionWriter(out, scene_model) as writer:
-        for path, scores in scene_model.stream(find_images(images), bad, batch_size):
+        # On a terminal the printed labels are progress enough.
+        rows = scene_model.stream(find_images(images), bad, batch_size)
+        for path, scores in tqdm(rows, "Labelling", unit=" images", delay=2, disable=sys.stdout.isatty()):
             writer.write(path, scores)
             show(scene_model, path, scores)
             done += 1

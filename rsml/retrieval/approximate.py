@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +94,7 @@ def read(path: Path) -> Any:
 
 def import_faiss() -> Any:
     """FAISS, or what to do without it."""
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of every processor feature it tries
     try:
         import faiss
     except ImportError as error:

@@ -44,7 +44,7 @@ def build_index(
     fresh: bool = False,
     batch_size: int = 32,
     part_images: int = 4096,
-    part_seconds: float = 30.0,
+    part_seconds: float = 10.0,
 ) -> tuple[Index, list]:
     """Embeds images into an index, or those that an index lacks.
 
