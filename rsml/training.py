@@ -49,6 +49,11 @@ def train(experiment: Experiment, *, root: str | Path = ROOT, fresh: bool = Fals
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
     samples = load_samples(experiment.data)
+    if run.state.is_file() and run.read_samples().fingerprint() != samples.fingerprint():
+        raise UserError(
+            f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
+            "restore them, give the run another --name, or start it over with --fresh"
+        )
     run.write_samples(samples)
     with _precision(experiment.training.precision):
         keras.utils.set_random_seed(experiment.seed)

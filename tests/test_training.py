@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,6 +200,17 @@ def test_without_a_validation_part_the_last_epoch_is_the_best(experiment, tmp_pa
     run = train(override(experiment, ["data.fractions=[75,0,25]", "training.schedule=cosine"])[0], root=tmp_path)
     best, last = (keras.models.load_model(path).weights for path in (run.best, run.last))
     assert all(np.array_equal(a, b) for a, b in zip(best, last, strict=True))
+
+
+def test_data_that_changed_since_the_run_began_is_refused(experiment, scene_folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scene_folder, data)
+    changed = override(experiment, [f"data.source={data}", "training.epochs=1"])[0]
+    run = train(changed, root=tmp_path)
+    run.metrics.unlink()
+    (data / "sand" / "sand00.png").unlink()
+    with pytest.raises(UserError, match=r"no longer those that .*run began with"):
+        train(changed, root=tmp_path)
 
 
 def test_an_unknown_monitor_is_refused_before_training(experiment, tmp_path):
