@@ -229,7 +229,7 @@ def _own_range(values: np.ndarray, missing: np.ndarray, raster: Raster, path: st
 def _some(values: np.ndarray) -> np.ndarray:
     """Enough evenly spaced pixels for a percentile."""
     flat = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
-    return flat[:: max(1, len(flat) // 65536)]
+    return flat[:: max(1, values.size // 65536)]
 
 
 _said: set[str] = set()
