@@ -85,11 +85,15 @@ def write(index: Any, path: Path) -> None:
 def read(path: Path) -> Any:
     """Reads what `write` wrote."""
     faiss = import_faiss()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; search with --exact, or make the index again with --fresh")
     try:
         return faiss.read_index(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:200]
-        raise UserError(f"{path}: not an index that FAISS can read ({reason}); make the index again") from None
+        raise UserError(
+            f"{path}: not an index that FAISS can read ({reason}); search with --exact, or make it again with --fresh"
+        ) from None
 
 
 def import_faiss() -> Any:

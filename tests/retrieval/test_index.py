@@ -241,6 +241,10 @@ def test_approximate_search_finds_nearly_all(tmp_path, kind, metric):
     np.testing.assert_allclose(values[same, 0], true[same, 0])
     own, _ = index.search(index.vectors[:50], 10, own=np.arange(50))
     assert not (own == np.arange(50)[:, None]).any()
+    for spoil, words in ((lambda f: f.write_bytes(b"x"), "FAISS can read"), (lambda f: f.unlink(), "no such file")):
+        spoil(index.file("approximate"))
+        with pytest.raises(UserError, match=rf"{kind}-1\.faiss: .*{words}.*--exact"):
+            Index.open(tmp_path / "index").search(queries, 10)
     # Built later over the same images, without embedding any.
     embedder = FakeEmbedder(8)
     other, _ = build_index(tmp_path / "index", embedder, paths, metric=metric, kind="ivf" if kind == "hnsw" else "hnsw")
