@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import sys
@@ -24,8 +25,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m rsml.compare",
         description="Train every variant of one experiment with every seed, and write one table: mean, deviation, "
         "and the difference to the first variant, paired by seed. Interrupted, the same command goes on.",
-        epilog="example: python -m rsml.compare --config configs/scenes.py --name heads --seeds 0 1 2 "
-        "--variant plain methods=plain --variant 1-head methods.signa.heads=1 --variant 6-heads methods.signa.heads=6",
+        epilog="example: python -m rsml.compare --name heads --seeds 0 1 2 "
+        "--variant plain methods=plain --grid methods.signa.heads=1,2,4,6,8",
     )
     parser.add_argument(
         "--config", default="configs/scenes.py", help="the experiment that all variants share (default: %(default)s)"
@@ -45,9 +46,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--variant",
         action="append",
         nargs="+",
-        required=True,
+        default=[],
         metavar=("NAME", "KEY=VALUE"),
         help="a variant and the settings that make it; the first one is the baseline",
+    )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE,...",
+        help="further variants: one for every combination of the values of all --grid options",
     )
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of every variant (default: 0 1 2)"
@@ -58,6 +66,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--part", default="test", choices=["valid", "test"], help="part that is compared (default: %(default)s)"
     )
     return parser.parse_args(arguments)
+
+
+def grid(axes: Sequence[str]) -> list[list[str]]:
+    """Every combination of the values of all axes, as a name and its settings.
+
+    Args:
+        axes: `key=value,value,...` each.
+    """
+    from rsml.errors import UserError
+
+    choices = []
+    for axis in axes:
+        key, separator, values = axis.partition("=")
+        if not separator or not values:
+            raise UserError(f"--grid {axis}: expected key=value,value,..., e.g. methods.signa.heads=1,2,4")
+        choices.append([(key, value) for value in values.split(",")])
+    return [
+        ["+".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen), *(f"{k}={v}" for k, v in chosen)]
+        for chosen in itertools.product(*choices)
+        if chosen
+    ]
 
 
 def compare(
@@ -151,9 +180,12 @@ def _compare(options: argparse.Namespace) -> int:
     from rsml.errors import UserError
     from rsml.run import ROOT
 
-    variants = {name: settings for name, *settings in options.variant}
-    if len(variants) < len(options.variant):
+    named = [*options.variant, *grid(options.grid)]
+    variants = {name: settings for name, *settings in named}
+    if len(variants) < len(named):
         raise UserError("--variant: two variants have one name; give each its own")
+    if not variants:
+        raise UserError("nothing to compare; give --variant NAME KEY=VALUE ... or --grid KEY=VALUE,VALUE,...")
     experiment, _ = override(load_config(options.config, options.arg), options.set)
     root = ROOT / options.name
     compare(experiment, variants, options.seeds, root=root, metrics=options.metrics, part=options.part)

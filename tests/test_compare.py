@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import rsml.training
-from rsml.compare import compare, markdown, parse
+from rsml.compare import compare, grid, markdown, parse
 from rsml.config import Data, Experiment, Training
 from rsml.errors import UserError
 
@@ -66,6 +66,18 @@ def test_a_wrong_setting_is_met_before_anything_is_trained(experiment, tmp_path)
     with pytest.raises(UserError, match="did you mean 'signa'"):
         compare(experiment, {"plain": [], "b": ["methods=sigma"]}, [0], root=tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_grid_is_every_combination():
+    assert grid(["methods.signa.heads=1,2", "methods.signa.after=stage1,stage2+stage3"]) == [
+        ["heads=1+after=stage1", "methods.signa.heads=1", "methods.signa.after=stage1"],
+        ["heads=1+after=stage2+stage3", "methods.signa.heads=1", "methods.signa.after=stage2+stage3"],
+        ["heads=2+after=stage1", "methods.signa.heads=2", "methods.signa.after=stage1"],
+        ["heads=2+after=stage2+stage3", "methods.signa.heads=2", "methods.signa.after=stage2+stage3"],
+    ]
+    assert grid([]) == []
+    with pytest.raises(UserError, match="expected key=value"):
+        grid(["methods.signa.heads"])
 
 
 def test_variants_are_read_from_the_command_line():

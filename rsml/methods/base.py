@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
 from rsml.settings import Settings
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     import keras
 
     from rsml.models import Backbone
+
+
+def _split_places(value: Any) -> Any:
+    return tuple(value.split("+")) if isinstance(value, str) else value
+
+
+Places = Annotated[tuple[str, ...], BeforeValidator(_split_places), Field(min_length=1)]
+"""Layers or stages to insert after, also written as "stage2+stage3"."""
 
 
 @dataclass(frozen=True)

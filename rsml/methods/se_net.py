@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from rsml.layers import SqueezeExcite
-from rsml.methods.base import LabelContext, Method
+from rsml.methods.base import LabelContext, Method, Places
 from rsml.models.backbones import Backbone
 
 
@@ -23,7 +23,7 @@ class SENet(Method):
     """
 
     kind: Literal["se-net"] = "se-net"
-    after: tuple[str, ...] = Field(("stage1", "stage2", "stage3", "stage4"), min_length=1)
+    after: Places = ("stage1", "stage2", "stage3", "stage4")
     ratio: PositiveInt = 16
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:

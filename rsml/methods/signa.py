@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from rsml.errors import UserError
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
 from rsml.layers import SIGNA
-from rsml.methods.base import LabelContext, Method
+from rsml.methods.base import LabelContext, Method, Places
 from rsml.models.backbones import Backbone
 
 
@@ -36,7 +36,7 @@ class Signa(Method):
     """
 
     kind: Literal["signa"] = "signa"
-    after: tuple[str, ...] = Field(("stage2",), min_length=1)
+    after: Places = ("stage2",)
     heads: PositiveInt = 6
     gnn: Literal["gcn", "graphsage", "gat"] = "graphsage"
     depth: PositiveInt = 2

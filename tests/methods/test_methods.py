@@ -60,7 +60,7 @@ def test_signas_graph_is_that_of_the_training_labels():
 
 
 def test_signa_goes_in_at_several_stages():
-    built = network("methods=signa", 'methods.signa.after=["stage2","stage3"]', "methods.signa.heads=1")
+    built = network("methods=signa", "methods.signa.after=stage2+stage3", "methods.signa.heads=1")
     names = [layer.name for layer in built.layers if isinstance(layer, SIGNA)]
     assert names == ["signa_stage2", "signa_stage3"]
 
