@@ -134,6 +134,8 @@ class Experiment(Settings):
         poolings = {method.pooling() for method in self.methods} - {None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
+        for method in self.methods:
+            method.check(self.training.batch_size)
         return self
 
     def dump(self) -> dict[str, Any]:
@@ -179,21 +181,28 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
         path, separator, text = setting.partition("=")
         if not separator:
             raise UserError(f"--set {setting}: expected key=value, for instance --set training.epochs=5")
-        *parents, last = path.strip().split(".")
+        path = path.strip()
+        if path == "objective.kind" and text != (values["objective"] or {}).get("kind"):
+            # Another kind has options of its own.
+            path = "objective"
+        *parents, last = path.split(".")
         place: Any = values
         for depth, key in enumerate(parents):
             place = place[_key(place, key, ".".join(parents[:depth]), setting)]
         last = _key(place, last, ".".join(parents), setting)
         old, place[last] = place[last], _literal(text)
-        if path.strip() == "methods":
-            values["methods"] = _dumped_methods(values["methods"])
+        if path in _WRITTEN_SHORT:
+            values[path] = _in_full(path, values[path])
         said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
     return Experiment.parse(values, "--set"), said
 
 
-def _dumped_methods(value: Any) -> list[dict[str, Any]]:
-    """Methods written short ("signa+ml-gcn") with all their options, so that later settings can enter them."""
-    return Experiment.parse({"name": "methods", "methods": value}, "--set").dump()["methods"]
+_WRITTEN_SHORT = ("methods", "objective")
+
+
+def _in_full(key: str, value: Any) -> Any:
+    """What was written short ("signa+ml-gcn", "focal") with all its options, so that later settings can enter them."""
+    return Experiment.parse({"name": key, key: value}, "--set").dump()[key]
 
 
 def _key(place: Any, key: str, where: str, setting: str) -> Any:
@@ -209,7 +218,8 @@ def _key(place: Any, key: str, where: str, setting: str) -> Any:
             return key
         known = list(place)
     else:
-        raise UserError(f"--set {setting}: '{where}' has no keys below it; it is {place!r}")
+        hint = f"; set it first: --set {where}=... {where}.{key}=..." if place is None else ""
+        raise UserError(f"--set {setting}: '{where}' has no keys below it; it is {place!r}{hint}")
     if not known:
         raise UserError(f"--set {setting}: '{where}' is empty")
     raise UserError(f"--set {setting}: unknown key '{key}'{' in ' + where if where else ''}{nearest(key, known)}")

@@ -23,8 +23,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(beside, "rb") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as fault:
         beside.unlink(missing_ok=True)
+        if isinstance(fault, OSError) and fault.filename in (None, str(beside)):
+            fault.filename = str(path)
         raise
 
 

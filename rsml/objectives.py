@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from rsml import losses
 from rsml.errors import UserError
 from rsml.settings import Settings
 
@@ -55,7 +56,72 @@ class NoObjective(Settings):
         return lambda labels, logits: tf.zeros(())
 
 
-Objective = Annotated[CrossEntropy | NoObjective, Field(discriminator="kind")]
+class Asymmetric(Settings):
+    """Asymmetric loss (ASL) of multi-label data: easy absent labels count little, or nothing below `clip`.
+
+    Attributes:
+        gamma_negative: Focusing of absent labels.
+        gamma_positive: Focusing of present labels.
+        clip: Probability that absent labels are forgiven.
+    """
+
+    kind: Literal["asymmetric"] = "asymmetric"
+    gamma_negative: float = Field(4.0, ge=0)
+    gamma_positive: float = Field(1.0, ge=0)
+    clip: float = Field(0.05, ge=0, le=0.99)
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns the loss, averaged over images and labels."""
+        refuse_task(self.kind, "multi-label", task)
+        refuse_weights(self.kind, weights)
+        return wrapped(losses.AsymmetricLoss(self.gamma_negative, self.gamma_positive, self.clip, from_logits=True))
+
+
+class Focal(Settings):
+    """Focal loss of multi-label data: labels that are easy already count little.
+
+    Attributes:
+        gamma: Focusing.
+        alpha: Weight of present labels, against `1 - alpha` of absent ones; None weighs neither.
+    """
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = Field(2.0, ge=0)
+    alpha: float | None = Field(0.25, ge=0, le=1)
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns the loss, averaged over images and labels."""
+        refuse_task(self.kind, "multi-label", task)
+        refuse_weights(self.kind, weights)
+        return wrapped(losses.FocalLoss(self.gamma, self.alpha, from_logits=True))
+
+
+class ImprovedCrossEntropy(Settings):
+    """Cross entropy of single-label data, plus the margin by which a wrong class wins.
+
+    Attributes:
+        label_smoothing: Share of the target spread over all classes.
+    """
+
+    kind: Literal["improved-cross-entropy"] = "improved-cross-entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns the loss, averaged over images."""
+        refuse_task(self.kind, "single-label", task)
+        refuse_weights(self.kind, weights)
+        return wrapped(losses.ImprovedCrossEntropy(from_logits=True, label_smoothing=self.label_smoothing))
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Objective = Annotated[
+    Annotated[CrossEntropy | NoObjective | Asymmetric | Focal | ImprovedCrossEntropy, Field(discriminator="kind")],
+    BeforeValidator(_named),
+]
+"""Any objective; its kind alone stands for it with its defaults."""
 
 
 def label_weights(labels: np.ndarray, task: str, largest: float = 10.0) -> np.ndarray:
@@ -81,5 +147,14 @@ def refuse_task(kind: str, wanted: str, task: str) -> None:
     """Refuses an objective that is defined for the other task only."""
     if task != wanted:
         raise UserError(
-            f"objective '{kind}' is for {wanted} data, found {task} data; choose another with --set objective.kind=..."
+            f"objective '{kind}' is for {wanted} data, found {task} data; choose another with --set objective=..."
+        )
+
+
+def refuse_weights(kind: str, weights: np.ndarray | None) -> None:
+    """Refuses class weights with an objective that is not defined with them."""
+    if weights is not None:
+        raise UserError(
+            f"objective '{kind}' takes no class weights; leave out training.class_weights, "
+            "or choose --set objective=cross-entropy"
         )

@@ -32,6 +32,9 @@ def one_line(error: pydantic.ValidationError, subject: str) -> UserError:
     if first["type"] == "extra_forbidden":
         text = f"{subject}: unknown key '{key}'"
     else:
-        text = f"{subject}: '{key}' is {first['input']!r}, but: {first['msg'].removeprefix('Value error, ')}"
+        # A fault between several options has all of them for its input, which would bury it.
+        found = "" if isinstance(first["input"], dict) else f" is {first['input']!r}, but"
+        what = f"'{key}'{found}: " if first["loc"] else ""
+        text = f"{subject}: {what}{first['msg'].removeprefix('Value error, ')}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return UserError(" ".join(f"{text}{more}".split()))

@@ -9,9 +9,10 @@ from rsml.files import remove, replacing, write_json, write_text
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.json"
     write_text(target, "old")
-    with pytest.raises(OSError), replacing(target) as beside:
+    with pytest.raises(OSError) as fault, replacing(target) as beside:
         beside.write_text("half")
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
+    assert fault.value.filename == str(target)
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
 
