@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -107,6 +107,29 @@ class Evaluation(Settings):
     figures: bool = True
 
 
+def _as_list(value: Any) -> list:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split("+") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _method(value: Any) -> Method:
+    if isinstance(value, Method):
+        return value
+    options = {"kind": value} if isinstance(value, str) else dict(value)
+    kind = str(options.get("kind"))
+    if kind not in METHODS:
+        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
+    return METHODS[kind].model_validate(options)
+
+
+Methods = Annotated[
+    tuple[pydantic.SerializeAsAny[Method], ...],
+    pydantic.BeforeValidator(lambda value: tuple(_method(item) for item in _as_list(value))),
+]
+"""Methods in their order, also written short: "signa+ml-gcn"."""
+
+
 class Experiment(Settings):
     """A whole experiment: data, network, methods, training. Nothing else decides what a run does."""
 
@@ -115,15 +138,10 @@ class Experiment(Settings):
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
-    methods: tuple[pydantic.SerializeAsAny[Method], ...] = ()
+    methods: Methods = ()
     objective: Objective | None = None
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-
-    @pydantic.field_validator("methods", mode="before")
-    @classmethod
-    def _known_methods(cls, value: Any) -> Any:
-        return tuple(_method(item) for item in _as_list(value))
 
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Experiment:
@@ -155,22 +173,6 @@ class Experiment(Settings):
             raise one_line(error, subject) from None
 
 
-def _as_list(value: Any) -> list:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split("+") if part.strip()]
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _method(value: Any) -> Method:
-    if isinstance(value, Method):
-        return value
-    options = {"kind": value} if isinstance(value, str) else dict(value)
-    kind = str(options.get("kind"))
-    if kind not in METHODS:
-        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
-    return METHODS[kind].model_validate(options)
-
-
 def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experiment, list[str]]:
     """Applies `a.b.c=value` settings; returns the new experiment and a line for each value that changed.
 
@@ -182,7 +184,7 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
         if not separator:
             raise UserError(f"--set {setting}: expected key=value, for instance --set training.epochs=5")
         path = path.strip()
-        if path == "objective.kind" and text != (values["objective"] or {}).get("kind"):
+        if path == "objective.kind" and _literal(text) != (values["objective"] or {}).get("kind"):
             # Another kind has options of its own.
             path = "objective"
         *parents, last = path.split(".")
@@ -191,18 +193,25 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
             place = place[_key(place, key, ".".join(parents[:depth]), setting)]
         last = _key(place, last, ".".join(parents), setting)
         old, place[last] = place[last], _literal(text)
-        if path in _WRITTEN_SHORT:
+        if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
         said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
     return Experiment.parse(values, "--set"), said
 
 
-_WRITTEN_SHORT = ("methods", "objective")
+class _WrittenShort(Settings):
+    """What is often given by name alone, "signa+ml-gcn" or "focal"; whether all fits together is not asked here."""
+
+    methods: Methods = ()
+    objective: Objective | None = None
 
 
 def _in_full(key: str, value: Any) -> Any:
-    """What was written short ("signa+ml-gcn", "focal") with all its options, so that later settings can enter them."""
-    return Experiment.parse({"name": key, key: value}, "--set").dump()[key]
+    """What was written short with all its options, so that later settings can enter them."""
+    try:
+        return _WrittenShort.model_validate({key: value}).model_dump(mode="json")[key]
+    except pydantic.ValidationError as error:
+        raise one_line(error, "--set") from None
 
 
 def _key(place: Any, key: str, where: str, setting: str) -> Any:

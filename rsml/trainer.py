@@ -33,6 +33,11 @@ class Trainer(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [*super().metrics, *self.summands.values()]
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells the terms that an epoch begins."""
+        for term in self.terms:
+            term.begin_epoch(epoch)
+
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
         return self.network(images, training=training)
 

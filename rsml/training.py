@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -75,14 +75,20 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
     state = TrainingState(trainer, run)
     if state.load():
         logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
-    monitor = _monitor(experiment, valid_part)
+    monitor = _monitor(experiment, valid_part, [name for term in trainer.terms for name in term.measures])
     _announce(experiment, samples, train_part, classifier)
+
+    watched = {name: classifier.network.output[name] for term in trainer.terms for name in term.watches}
+    watching = keras.Model(served.input, {**watched, "scores": served.output})
 
     def validate() -> dict[str, float]:
         if not len(valid_part):
             return {}
-        scores = served.predict(valid_images, verbose=0)
-        return measure(valid_part.labels, scores, samples.task)
+        outputs = watching.predict(valid_images, verbose=0)
+        measured = measure(valid_part.labels, outputs["scores"], samples.task)
+        for term in trainer.terms:
+            measured |= term.measure(valid_part.labels, outputs)
+        return measured
 
     read = {**data.reading(), "cache": data.cache}
     valid_images = (
@@ -91,6 +97,7 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
         else None
     )
     epoch_end = EpochEnd(state, options, monitor, validate, served, HEADLINE[samples.task])
+    epoch_begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: trainer.begin_epoch(epoch))
     board = keras.callbacks.TensorBoard(run.logs, write_graph=False)
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
@@ -114,7 +121,7 @@ def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
                     epochs=until,
                     steps_per_epoch=steps,
                     shuffle=False,
-                    callbacks=[epoch_end, board],
+                    callbacks=[epoch_begin, epoch_end, board],
                     verbose="auto" if sys.stdout.isatty() else 2,
                 )
     except KeyboardInterrupt:
@@ -199,13 +206,14 @@ def _set_frozen(classifier: Classifier, frozen: bool, norms: bool) -> None:
         layer.trainable = not (frozen or (norms and isinstance(layer, keras.layers.BatchNormalization)))
 
 
-def _monitor(experiment: Experiment, valid_part: Samples) -> str:
+def _monitor(experiment: Experiment, valid_part: Samples, further: Sequence[str]) -> str:
     task = valid_part.task
     monitor = experiment.training.monitor or MONITORS[task]
     if not len(valid_part):
         logger.info("no validation part: the last epoch is taken for the best")
         return monitor
     known = measure(valid_part.labels, np.full(valid_part.labels.shape, 1 / valid_part.labels.shape[1]), task)
+    known = [*known, *further]
     if monitor not in known:
         raise UserError(f"training.monitor '{monitor}' is not a {task} metric; known: {', '.join(sorted(known))}")
     return monitor

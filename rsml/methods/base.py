@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -44,16 +44,34 @@ class LabelContext:
     seed: int
 
 
-class Term(Protocol):
-    """One summand of the training loss.
+class Term:
+    """One summand of the training loss, and what belongs to it besides.
 
-    A term that keeps variables (a memory, a teacher) is a `keras.layers.Layer`, so that they are saved and resumed.
+    A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
+    "images", as the network got them), and returns a scalar. One that keeps variables (a memory, a teacher) is a
+    `keras.layers.Layer` as well, its first base, so that they are saved and resumed.
+
+    Attributes:
+        name: What the summand is called in the history.
+        watches: Outputs of the network that `measure` needs.
+        measures: Names of what `measure` returns.
     """
 
     name: str
+    watches: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
-    def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
-        """Returns a scalar from labels `(batch, labels)`, training rows `(batch,)` and the network's outputs."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Follows a schedule; called before every epoch, counted from 0 over the whole training, resumed or not."""
+
+    def measure(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns further validation metrics, greater being better.
+
+        Args:
+            labels: `(images, labels)` of the validation part.
+            outputs: What the term watches, and "scores", `(images, ...)` each.
+        """
+        return {}
 
 
 class Method(Settings):
@@ -68,6 +86,9 @@ class Method(Settings):
     replaces_objective: ClassVar[bool] = False
     replaces_logits: ClassVar[bool] = False
 
+    def check(self, batch_size: int) -> None:
+        """Raises a ValueError if the method cannot work with batches of this size."""
+
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
         """Returns the backbone with this method's layers inside."""
         return backbone
@@ -77,11 +98,15 @@ class Method(Settings):
         return None
 
     def logits(self, features: Any, context: LabelContext) -> Any:
-        """Returns `(batch, labels)` logits from pooled features `(batch, channels)`; asked when `replaces_logits`."""
+        """Makes logits from pooled features `(batch, channels)`; asked when `replaces_logits`.
+
+        Returns:
+            Logits `(batch, labels)`, or named outputs with "logits" among them.
+        """
         raise TypeError(f"{self.kind} brings no classifier of its own")
 
     def outputs(self, outputs: Mapping[str, keras.KerasTensor], context: LabelContext) -> dict[str, keras.KerasTensor]:
-        """Returns further named outputs of the network, for this method's terms."""
+        """Returns further named outputs of the network, for this method's terms; "embedding" stays in the product."""
         return {}
 
     def terms(self, context: LabelContext) -> list[Term]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from rsml.layers import ScenePredictions
+from rsml.layers import Companion, ScenePredictions
 from rsml.models.backbones import Backbone
 
 _POOLING = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
@@ -29,10 +29,15 @@ class Classifier:
     def served(self, **about: Any) -> keras.Model:
         """Images to probabilities, a flat model whose last layer carries what a user must know about it.
 
+        A network's "embedding" stays in it, where retrieval finds the layer of that name.
+
         Args:
             **about: Arguments of `ScenePredictions`: label names, task, thresholds, experiment.
         """
-        outputs = ScenePredictions(name="predictions", **about)(self.network.output["logits"])
+        logits = self.network.output["logits"]
+        if "embedding" in self.network.output:
+            logits = Companion(name="beside_embedding")([logits, self.network.output["embedding"]])
+        outputs = ScenePredictions(name="predictions", **about)(logits)
         return keras.Model(self.network.input, outputs, name="rsml_classifier")
 
     def backbone_layers(self) -> list[keras.layers.Layer]:
@@ -58,7 +63,7 @@ def build_classifier(
         pooling: "average" or "max".
         dropout: Fraction of pooled features dropped while training.
         insertions: Put layers into the backbone, one after another.
-        logits: Pooled features to logits; None is one dense layer.
+        logits: Pooled features to logits, or to named outputs with "logits" among them; None is one dense layer.
         outputs: Each adds named outputs to those there already.
     """
     filled = backbone
@@ -68,7 +73,8 @@ def build_classifier(
     dropped = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
     if logits is None:
         logits = keras.layers.Dense(labels, name="logits", dtype="float32")
-    named = {"logits": logits(dropped), "features": features}
+    made = logits(dropped)
+    named = {**(made if isinstance(made, dict) else {"logits": made}), "features": features}
     for add in outputs:
         named.update(add(named))
     return Classifier(keras.Model(filled.model.input, named, name="rsml_network"), backbone)
