@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from rsml.methods import Term
 from rsml.objectives import LossFunction
@@ -49,7 +50,8 @@ class Trainer(keras.Model):
         for term in self.terms:
             values[term.name] = term(y["labels"], y["index"], outputs)
         for name, tracker in self.summands.items():
-            tracker.update_state(values[name])
+            # Weighed by images as Keras weighs the loss, so that the summands add up to it.
+            tracker.update_state(values[name], sample_weight=ops.shape(y["labels"])[0])
         return sum([*values.values(), *self.losses])
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
