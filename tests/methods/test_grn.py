@@ -110,7 +110,8 @@ def test_the_history_has_the_summands_and_the_neighbours_vote(whole, multilabel_
     valid = samples.part("valid")
     last = keras.models.load_model(whole.last)
     embedder = keras.Model(last.input, last.get_layer("embedding").output)
-    queries = embedder.predict(evaluation_dataset(valid, image_size=32, batch_size=8), verbose=0)
+    (images, _), *_ = evaluation_dataset(valid, image_size=32, batch_size=8)
+    queries = embedder(images, training=False)
     voting = KNeighborsRegressor(10, weights="distance").fit(memory_of(whole), samples.part("train").labels)
     expected = f1_score(valid.labels, voting.predict(queries) > 0.5, average="samples")
     assert history["val_knn_samples_f1"].iloc[-1] == pytest.approx(expected, abs=1e-6)
@@ -120,15 +121,15 @@ def test_retrieval_cuts_the_saved_model_at_the_embedding(whole, tmp_path):
     scene_model = SceneModel.load(whole.best)
     embedder = Embedder(scene_model, "run")
     assert (embedder.layer.name, embedder.width) == ("embedding", 8)
-    vectors, scores = embedder.model.predict(IMAGES, verbose=0)
+    vectors, scores = embedder.model(IMAGES, training=False)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     projection = keras.Model(scene_model.model.input, scene_model.model.get_layer("projection").output)
-    raw = projection.predict(IMAGES, verbose=0)
+    raw = projection(IMAGES, training=False)
     np.testing.assert_allclose(vectors, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
     scene_model.model.save(tmp_path / "model.h5")
     again = Embedder(SceneModel.load(tmp_path / "model.h5"), "h5")
     assert again.fingerprint == embedder.fingerprint
-    for found, before in zip(again.model.predict(IMAGES, verbose=0), (vectors, scores), strict=True):
+    for found, before in zip(again.model(IMAGES, training=False), (vectors, scores), strict=True):
         np.testing.assert_allclose(found, before, atol=1e-6)
 
 
