@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--spread", type=float, default=0.7, help="noise against the distance of centres")
+    parser.add_argument("--spread", type=float, default=1.0, help="noise against the distance of centres")
     parser.add_argument("--kinds", nargs="*", default=["ivf", "hnsw"], choices=["ivf", "hnsw"])
     parser.add_argument("--efforts", type=int, nargs="+", help="candidates kept or cells opened (default: some)")
     parser.add_argument("--rounds", type=int, default=20)
@@ -96,7 +96,7 @@ def main() -> None:
         built = approximate.build(kind, vectors, "cosine")
         print(f"\n{kind}: built in {time.perf_counter() - begun:.0f} s", flush=True)
         print(f"{'effort':<28} {'recall@10':>9} {'ms median':>10} {'ms fastest':>11}")
-        for effort in options.efforts or ([8, 32, 62, 128] if kind == "ivf" else [32, 64, 128, 256]):
+        for effort in options.efforts or ([8, 32, 125, 500] if kind == "ivf" else [32, 64, 128, 256]):
             found = approximate.search(built, queries, NEIGHBOURS, effort)
             recall = np.mean([len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True)]) / NEIGHBOURS
             one = {"": lambda turn, e=effort, b=built: approximate.search(b, queries[turn : turn + 1], NEIGHBOURS, e)}

@@ -71,7 +71,7 @@ def search(index: Any, queries: np.ndarray, count: int, effort: int | None = Non
     if isinstance(index, faiss.IndexHNSW):
         options = faiss.SearchParametersHNSW(efSearch=max(effort or 128, count))
     else:
-        options = faiss.SearchParametersIVF(nprobe=min(effort or max(8, index.nlist // 64), index.nlist))
+        options = faiss.SearchParametersIVF(nprobe=min(effort or max(8, index.nlist // 32), index.nlist))
     _, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, params=options)
     return rows
 
