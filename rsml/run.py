@@ -38,6 +38,8 @@ class Run:
         self.predictions = self.folder / "predictions.csv"
         self.figures = self.folder / "figures"
         self.logs = self.folder / "logs"
+        self.retrieval = self.folder / "retrieval"
+        self.retrieval_metrics = self.folder / "retrieval.json"
         self.state = self.folder / "state" / "state.npz"
 
     def __repr__(self) -> str:
@@ -92,7 +94,8 @@ class Run:
         """Removes the files a run writes, and nothing a person put beside them."""
         for path in (
             self.config, self.samples, self.origin, self.best, self.best_h5, self.last, self.history, self.metrics,
-            self.predictions, self.figures, self.logs, self.state.parent,
+            self.predictions, self.figures, self.logs, self.retrieval,
+            self.retrieval_metrics, self.state.parent,
         ):  # fmt: skip
             remove(path)
 
