@@ -5,8 +5,9 @@
     python train.py --config configs/r4c.py --arg folder=path/to/nwpu dataset=nwpu epochs=100
 
 400 epochs at 512 px need a GPU; `epochs` shortens them, and the drops of the rate come along. ImageNet weights are
-fetched by Keras unless `weights` is a file. The authors' VGG16 has batch norms, Keras's has none; for single-label data
-they crop at random, which is left out here.
+fetched by Keras unless `weights` is a file. Where this is not the authors': their VGG16 has batch norms, Keras's has
+none; single-label data they crop at random; and their third backbone, Swin-T, is missing, because the one in keras-hub
+(0.32) ends in tokens and no model that contains it can be saved.
 """
 
 from typing import Literal
