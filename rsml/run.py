@@ -52,7 +52,7 @@ class Run:
         if fresh:
             run.clear()
         if run.config.is_file():
-            differences = _differences(_read_json(run.config), experiment.dump())
+            differences = _differences(_with_new_defaults(_read_json(run.config)), experiment.dump())
             if differences:
                 shown = "; ".join(differences[:4]) + (
                     f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
@@ -137,6 +137,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}); start the run over with --fresh") from None
+
+
+def _with_new_defaults(kept: dict[str, Any]) -> dict[str, Any]:
+    """A kept config as this version writes it: options that came later have their defaults, and are no difference."""
+    try:
+        return Experiment.parse(kept).dump()
+    except UserError:
+        return kept
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

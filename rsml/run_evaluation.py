@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shlex
+import sys
 
 import numpy as np
 
@@ -82,9 +85,11 @@ def report(run: Run) -> str:
     measured = json.loads(run.metrics.read_text(encoding="utf-8"))
     shown = next((part for part in ("test", "valid") if part in measured), None)
     lines = [] if shown is None else [f"{shown} part:", headline_table(measured[shown])]
-    return "\n".join(
-        [*lines, f"run folder:   {run.folder}", f"predict with: python predict.py {run.folder} path/to/images"]
-    )
+    samples = run.read_samples()
+    image = os.path.relpath(samples.files[np.flatnonzero(samples.splits == (shown or "train"))[0]])
+    python = os.path.relpath(sys.executable)
+    command = [python if not python.startswith("..") else "python", "predict.py", str(run.folder), image]
+    return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
 
 
 def _graph_threshold(experiment: Experiment) -> float:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,16 @@ def test_another_config_under_the_same_name_is_refused_with_the_difference(tmp_p
     Run.start(Experiment(name="a"), tmp_path)
     with pytest.raises(UserError, match=r"training.epochs: 20 there, 3 now.*--name.*--fresh"):
         Run.start(Experiment(name="a", training=Training(epochs=3)), tmp_path)
+
+
+def test_an_option_that_came_later_is_no_difference(tmp_path):
+    run = Run.start(Experiment(name="a"), tmp_path)
+    kept = json.loads(run.config.read_text())
+    del kept["training"]["h5"]
+    run.config.write_text(json.dumps(kept))
+    assert Run.start(Experiment(name="a"), tmp_path).folder == run.folder
+    with pytest.raises(UserError, match=r"training.h5: false there, true now"):
+        Run.start(Experiment(name="a", training=Training(h5=True)), tmp_path)
 
 
 def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
