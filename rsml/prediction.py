@@ -66,6 +66,13 @@ class SceneModel:
             raise UserError(
                 f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
             )
+        for layer in model.layers:
+            nodes = len(getattr(layer, "graph", last.labels))
+            if nodes != len(last.labels):
+                raise UserError(
+                    f"{name}: its layer '{layer.name}' holds a graph of {nodes} labels, but the model has "
+                    f"{len(last.labels)}; the file was put together wrongly, train it again"
+                )
         data = Data.model_validate((last.experiment or {}).get("data", {}))
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))

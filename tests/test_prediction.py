@@ -15,6 +15,7 @@ import rsml.command
 from rsml.config import Data, Experiment, Training
 from rsml.data.images import decode
 from rsml.errors import UserError
+from rsml.layers import SIGNA, ScenePredictions
 from rsml.prediction import SceneModel, align, label_images, measure_split, open_model, split_inputs
 from rsml.training import train
 
@@ -112,6 +113,15 @@ def test_h5_gives_the_same_scores(run, tmp_path):
     np.testing.assert_allclose(
         scene_model.model.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
     )
+
+
+def test_a_graph_of_other_labels_is_refused():
+    image = keras.Input((32, 32, 3))
+    x = SIGNA(np.zeros((4, 4)), np.eye(4), heads=1, name="attention")(keras.layers.Conv2D(8, 3)(image))
+    logits = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, ScenePredictions(["sea", "sand"])(logits))
+    with pytest.raises(UserError, match=r"'attention' holds a graph of 4 labels, but the model has 2"):
+        SceneModel.of(model)
 
 
 @pytest.mark.parametrize(
