@@ -2,16 +2,17 @@
 
     python divide_dataset.py path/to/images divided
     python train.py --config configs/own.py --arg folder=divided
-    python train.py --config configs/own.py --arg folder=labels.csv backbone=resnet50 size=256 method=signa --name with-signa
+    python train.py --config configs/own.py --arg folder=labels.csv backbone=resnet50 method=signa --name with-signa
 
 `folder` is anything docs/data.md names. What is not divided yet is divided 70 / 10 / 20, stratified. Keras fetches the
-ImageNet weights once; without a network give a whole model as `backbone=model.keras`, with `--set model.preprocess=...`.
+ImageNet weights once; without a network give a whole model: `backbone=model.keras`, and `--set model.preprocess=...`.
 """
 
 from rsml.config import Augment, Data, Experiment, Model, Training
 
 
 def experiment(folder: str, backbone: str = "efficientnetb0", size: int = 224, epochs: int = 20, method: str = "plain"):
+    weights = None if backbone.endswith((".keras", ".h5")) else "imagenet"
     return Experiment(
         name="own",
         data=Data(source=folder, image_size=size),
