@@ -202,6 +202,21 @@ def test_without_a_validation_part_the_last_epoch_is_the_best(experiment, tmp_pa
     assert all(np.array_equal(a, b) for a, b in zip(best, last, strict=True))
 
 
+@pytest.mark.parametrize(
+    "settings", [["precision=mixed_float16"], ["precision=mixed_bfloat16", "clip_norm=1.0"], ["xla=true"]]
+)
+def test_half_precision_and_xla_train_and_resume(experiment, tmp_path, settings):
+    settings = [f"training.{setting}" for setting in (*settings, "epochs=2", "schedule=cosine", "freeze=1")]
+    run = train(override(experiment, settings)[0], root=tmp_path)
+    assert np.isfinite(pd.read_csv(run.history)["loss"]).all()
+    assert keras.config.dtype_policy().name == "float32"
+    model = keras.models.load_model(run.best)
+    scores = model(np.zeros((1, 32, 32, 3), "uint8"))
+    assert scores.dtype == "float32"
+    run.metrics.unlink()
+    assert train(override(experiment, settings)[0], root=tmp_path).metrics.is_file()
+
+
 def test_data_that_changed_since_the_run_began_is_refused(experiment, scene_folder, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(scene_folder, data)
