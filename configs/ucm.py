@@ -44,5 +44,5 @@ def experiment(
         training=Training(
             epochs=epochs, batch_size=16, learning_rate=5e-4, backbone_rate=1.0, schedule="cosine", warmup_epochs=1
         ),
-        evaluation=Evaluation(batch_size=32),
+        evaluation=Evaluation(tune_thresholds=True),
     )
