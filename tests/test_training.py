@@ -106,7 +106,14 @@ def test_the_checkpoint_is_complete_in_itself(whole, tmp_path):
         "np.save('scores.npy', scores)\n"
         "print(model.layers[-1].labels, model.layers[-1].experiment['training']['epochs'])\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert said.strip().endswith("('forest', 'sand', 'water') 3")
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-6)
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-5)
