@@ -65,6 +65,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--part", default="test", choices=["valid", "test"], help="part that is compared (default: %(default)s)"
     )
+    parser.add_argument(
+        "--retrieval",
+        action="store_true",
+        help="measure retrieval and the nearest neighbours' votes too: metrics map@5, map@10 ..., knn_samples_f1",
+    )
     return parser.parse_args(arguments)
 
 
@@ -97,6 +102,7 @@ def compare(
     root: Path,
     metrics: Sequence[str] | None = None,
     part: str = "test",
+    retrieval: bool = False,
 ) -> pd.DataFrame:
     """Trains what is not trained yet and returns one row a variant and seed; writes runs.csv and table.md into `root`.
 
@@ -107,6 +113,7 @@ def compare(
         root: Folder of the comparison's runs.
         metrics: Columns of the table; None takes the task's headline metrics.
         part: "test" or "valid".
+        retrieval: Measure each run's retrieval of its training part by its test part too.
     """
     import keras
     import pandas as pd
@@ -114,6 +121,7 @@ def compare(
     from rsml.config import override
     from rsml.evaluation import HEADLINE
     from rsml.files import replacing, write_text
+    from rsml.retrieval.commands import measure_run
     from rsml.training import train
 
     # Every variant is checked before the first is trained: a typing fault must not cost a night.
@@ -127,7 +135,8 @@ def compare(
         logger.info("[%d of %d] %s, seed %d", number, len(planned), name, seed)
         run = train(variant, root=root)
         measured = json.loads(run.metrics.read_text(encoding="utf-8"))
-        rows.append({"variant": name, "seed": seed, **measured[part]["metrics"]})
+        neighbours = measure_run(run) if retrieval else {}
+        rows.append({"variant": name, "seed": seed, **measured[part]["metrics"], **neighbours})
         table = pd.DataFrame(rows)
         with replacing(root / "runs.csv") as beside:
             table.to_csv(beside, index=False)
@@ -188,7 +197,15 @@ def _compare(options: argparse.Namespace) -> int:
         raise UserError("nothing to compare; give --variant NAME KEY=VALUE ... or --grid KEY=VALUE,VALUE,...")
     experiment, _ = override(load_config(options.config, options.arg), options.set)
     root = ROOT / options.name
-    compare(experiment, variants, options.seeds, root=root, metrics=options.metrics, part=options.part)
+    compare(
+        experiment,
+        variants,
+        options.seeds,
+        root=root,
+        metrics=options.metrics,
+        part=options.part,
+        retrieval=options.retrieval,
+    )
     print((root / "table.md").read_text(encoding="utf-8") + f"runs and table: {root}")
     return 0
 

@@ -85,3 +85,11 @@ def test_variants_are_read_from_the_command_line():
         ["--name", "n", "--variant", "plain", "methods=plain", "--variant", "b", "seed=1", "--seeds", "4", "5"]
     )
     assert options.variant == [["plain", "methods=plain"], ["b", "seed=1"]] and options.seeds == [4, 5]
+
+
+def test_retrieval_and_neighbours_are_columns_like_the_others(experiment, tmp_path):
+    table = compare(experiment, {"plain": []}, [0], root=tmp_path, metrics=["map@5", "knn_samples_f1"], retrieval=True)
+    kept = pd.read_csv(tmp_path / "plain-seed0" / "predictions.csv")
+    assert len(kept) == 6
+    assert 0 < table["map@5"].item() <= 1 and 0 < table["knn_samples_f1"].item() <= 1
+    assert "| variant | seeds | map@5 | vs plain | knn_samples_f1 | vs plain |" in (tmp_path / "table.md").read_text()

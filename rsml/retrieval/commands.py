@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,33 +133,21 @@ def measure(
     root: str | None,
     queries: str,
     archive: str,
-    at: Sequence[int] | None,
-    k: int,
-    metric: str,
-    layer: str | None,
     out: str | None,
     as_json: bool,
-    fresh: bool,
-    batch_size: int,
+    layer: str | None,
     trust: bool,
+    **protocol: Any,
 ) -> int:
     """Measures the retrieval of one part of the data from another; writes `retrieval.json` into the run folder."""
     scene_model, run = open_model(model, trust)
     samples = _data(scene_model, run, data, labels, root)
     parts = {"queries": _part(samples, queries, "--queries"), "archive": _part(samples, archive, "--archive")}
-    file = Path(out) if out else run.folder / "retrieval.json" if run and not data else Path("retrieval.json")
+    file = Path(out) if out else run.retrieval_metrics if run and not data else Path("retrieval.json")
     if file.suffix != ".json":
         raise UserError(f"--out {file}: expected a file ending in .json (its embeddings are kept beside it)")
-    measured, bad = measure_retrieval(
-        file.with_suffix(""),
-        Embedder(scene_model, os.path.abspath(model), layer),
-        **parts,
-        at=at,
-        k=k,
-        metric=metric,
-        fresh=fresh,
-        batch_size=batch_size,
-    )
+    embedder = Embedder(scene_model, os.path.abspath(model), layer)
+    measured, bad = measure_retrieval(file.with_suffix(""), embedder, **parts, **protocol)
     measured = {"run": run.name if run else None, "parts": {"queries": queries, "archive": archive}, **measured}
     write_json(file, measured)
     if as_json:
@@ -168,6 +157,16 @@ def measure(
         print(table(measured))
         print(f"kept in {file}")
     return _tell(bad)
+
+
+def measure_run(run: Run) -> dict[str, float]:
+    """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
+    scene_model = SceneModel.load(run.best, trust=run.experiment().model.trust)
+    samples = run.read_samples()
+    parts = {"queries": _part(samples, "test", "--queries"), "archive": _part(samples, "train", "--archive")}
+    measured, _ = measure_retrieval(run.retrieval, Embedder(scene_model, os.path.abspath(run.folder)), **parts)
+    flat = {f"{name}@{depth}": value for depth, values in measured["at"].items() for name, value in values.items()}
+    return {**flat, "knn_samples_f1": measured["knn"]["samples_f1"]}
 
 
 def _data(scene_model: SceneModel, run: Run | None, data: str | None, labels: str | None, root: str | None) -> Samples:
