@@ -82,7 +82,7 @@ def decode_bytes(
     try:
         raster = read_raster(data)
         values = _choose(raster, bands, path)
-        values = _to_uint8(values, raster, value_range, path)
+        values = to_uint8(values, raster, value_range, path)
     except Refused as refusal:
         raise ImageError(path, str(refusal)) from None
     except MemoryError:
@@ -180,9 +180,10 @@ def _choose(raster: Raster, bands: Sequence[int] | None, path: str | Path) -> np
     return values[..., [band - 1 for band in bands]]
 
 
-def _to_uint8(
+def to_uint8(
     values: np.ndarray, raster: Raster, value_range: tuple[float, float] | None, path: str | Path
 ) -> np.ndarray:
+    """Scale chosen bands (height, width, bands) to 0 to 255 by the rules of `decode`; `path` names the file."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * 255
     if values.dtype == np.uint8 and value_range is None:
@@ -194,7 +195,7 @@ def _to_uint8(
         missing |= values == raster.nodata
     if missing.all():
         return np.zeros(values.shape, np.uint8)
-    low, high = value_range or _own_range(values, missing, raster, path)
+    low, high = value_range or own_range(values, missing, raster, path)
     # float32 holds every whole number of 16 bits; wider types need the longer mantissa before the offset goes.
     scaled = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     scaled = (scaled - low) * (255.0 / (high - low))
@@ -202,8 +203,8 @@ def _to_uint8(
     return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
 
 
-def _own_range(values: np.ndarray, missing: np.ndarray, raster: Raster, path: str | Path) -> tuple[float, float]:
-    """The values that become 0 and 255, by the rules of `decode`."""
+def own_range(values: np.ndarray, missing: np.ndarray, raster: Raster, path: str | Path) -> tuple[float, float]:
+    """The values that become 0 and 255, by the rules of `decode`; some value must not be missing."""
     present = values[~missing] if missing.any() else values
     lowest, highest = float(present.min()), float(present.max())
     low, high = (float(edge) for edge in np.percentile(_some(present), (2, 98)))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from rsml.data.pipeline import evaluation_dataset
 from rsml.errors import UserError
+from rsml.models.fingerprint import fingerprint
 from rsml.prediction import SceneModel
 from rsml.settings import nearest
 
@@ -46,7 +44,9 @@ class Embedder:
         # The labels come along: beside the backbone they cost nothing, and a query may need them.
         self.model = keras.Model(model.input, [output, model.output], name="rsml_embedder")
         self.width = int(output.shape[-1])
-        self.fingerprint = _fingerprint(keras.Model(model.input, output), self.layer.name, scene_model.reading)
+        self.fingerprint = fingerprint(
+            keras.Model(model.input, output), {"layer": self.layer.name, "reading": scene_model.reading}
+        )
         self.about = {"source": source, "layer": self.layer.name, "width": self.width}
 
     def stream(self, files: Sequence[str], bad: list, batch_size: int = 32) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -88,14 +88,3 @@ def _cut(model: keras.Model, name: str | None, source: str) -> keras.layers.Laye
             "an embedding is (batch, width), name such a layer with --layer"
         )
     return layer
-
-
-def _fingerprint(model: keras.Model, layer: str, reading: dict[str, Any]) -> str:
-    # The config as a whole would not do: Keras numbers the tensors in it anew in every session.
-    about = {"layer": layer, "reading": reading, "kinds": [type(inner).__name__ for inner in model.layers]}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
-    for weight in model.weights:
-        array = np.ascontiguousarray(weight)
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
