@@ -46,12 +46,10 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
     @classmethod
-    def start(cls, experiment: Experiment, root: Path = ROOT, fresh: bool = False) -> Run:
-        """Opens the experiment's folder: new, the same again, or started over; another experiment's is refused."""
+    def of(cls, experiment: Experiment, root: Path = ROOT, fresh: bool = False) -> Run:
+        """The experiment's run, new, the same again, or to be started over; writes nothing, refuses another's folder."""
         run = cls(Path(root) / experiment.name)
-        if fresh:
-            run.clear()
-        if run.config.is_file():
+        if run.config.is_file() and not fresh:
             differences = _differences(_with_new_defaults(_read_json(run.config)), experiment.dump())
             if differences:
                 shown = "; ".join(differences[:4]) + (
@@ -61,7 +59,15 @@ class Run:
                     f"run {run.folder} was made with another config ({shown}); "
                     "give this one its own --name, or start it over with --fresh"
                 )
-        else:
+        return run
+
+    @classmethod
+    def start(cls, experiment: Experiment, root: Path = ROOT, fresh: bool = False) -> Run:
+        """Opens the experiment's folder for writing; see `of`."""
+        run = cls.of(experiment, root, fresh)
+        if fresh:
+            run.clear()
+        if not run.config.is_file():
             run.folder.mkdir(parents=True, exist_ok=True)
             write_json(run.config, experiment.dump())
         return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from rsml.errors import UserError
 from rsml.evaluation import HEADLINE, measure
 from rsml.methods import LabelContext, Plain
 from rsml.models import Classifier, build_classifier, load_backbone
-from rsml.objectives import CrossEntropy, NoObjective, label_weights
+from rsml.objectives import CrossEntropy, Objective, label_weights
 from rsml.optimizers import make_optimizer
 from rsml.progress import EpochEnd, TrainingState
 from rsml.run import ROOT, Run
@@ -44,39 +44,42 @@ def train(experiment: Experiment, *, root: str | Path = ROOT, fresh: bool = Fals
     Returns:
         The run, with best.keras, metrics.json and predictions.csv in its folder.
     """
-    run = Run.start(experiment, Path(root), fresh)
-    if run.metrics.is_file():
+    run = Run.of(experiment, Path(root), fresh)
+    if run.metrics.is_file() and not fresh:
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
     samples = load_samples(experiment.data)
-    if run.state.is_file() and run.read_samples().fingerprint() != samples.fingerprint():
+    if run.state.is_file() and not fresh and run.read_samples().fingerprint() != samples.fingerprint():
         raise UserError(
             f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
             "restore them, give the run another --name, or start it over with --fresh"
         )
-    run.write_samples(samples)
     with _precision(experiment.training.precision):
         keras.utils.set_random_seed(experiment.seed)
-        _fit(experiment, run, samples)
+        _fit(experiment, samples, partial(Run.start, experiment, Path(root), fresh))
     evaluate_run(run, samples)
     return run
 
 
-def _fit(experiment: Experiment, run: Run, samples: Samples) -> None:
+def _fit(experiment: Experiment, samples: Samples, start_run: Callable[[], Run]) -> None:
+    """Builds everything first, and starts the run's folder only then: an experiment that cannot be leaves none."""
     options, data = experiment.training, experiment.data
     train_part, valid_part = training_part(samples, data.train_fraction, experiment.seed), samples.part("valid")
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
     steps = pipeline.steps(train_part, options.batch_size)
 
+    objective = choose_objective(experiment, samples.task)
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
     served = classifier.served(labels=list(samples.label_names), task=samples.task, experiment=experiment.dump())
-    trainer = _trainer(experiment, classifier, context, steps)
+    trainer = _trainer(experiment, classifier, context, steps, objective)
+    monitor = _monitor(experiment, valid_part, [name for term in trainer.terms for name in term.measures])
+    run = start_run()
+    run.write_samples(samples)
     state = TrainingState(trainer, run)
     if state.load():
         logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
-    monitor = _monitor(experiment, valid_part, [name for term in trainer.terms for name in term.measures])
-    _announce(experiment, samples, train_part, classifier)
+    _announce(experiment, samples, train_part, classifier, objective)
 
     watched = {name: classifier.network.output[name] for term in trainer.terms for name in term.watches}
     watching = keras.Model(served.input, {**watched, "scores": served.output})
@@ -155,10 +158,24 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         len(context.names),
         pooling=next((pooling for method in methods if (pooling := method.pooling())), model.pooling),
         dropout=model.dropout,
-        insertions=[partial(method.modify_backbone, context=context) for method in methods],
+        insertions=[
+            *(partial(method.modify_backbone, context=context) for method in methods),
+            *(partial(method.extend_backbone, context=context) for method in methods),
+        ],
         logits=partial(own_head.logits, context=context) if own_head else None,
         outputs=[partial(method.outputs, context=context) for method in methods],
     )
+
+
+def choose_objective(experiment: Experiment, task: str) -> Objective:
+    """The experiment's objective, else the one that its methods bring, else cross entropy."""
+    if experiment.objective:
+        return experiment.objective
+    brought = {method.kind: own for method in experiment.methods if (own := method.objective(task))}
+    if len({own.kind for own in brought.values()}) > 1:
+        each = ", ".join(f"{kind} wants {own.kind}" for kind, own in brought.items())
+        raise UserError(f"methods that learn by different objectives ({each}); name one with --set objective=...")
+    return next(iter(brought.values()), CrossEntropy())
 
 
 def with_label_noise(samples: Samples, rate: float, seed: int) -> Samples:
@@ -176,10 +193,10 @@ def with_label_noise(samples: Samples, rate: float, seed: int) -> Samples:
     return replace(samples, labels=labels)
 
 
-def _trainer(experiment: Experiment, classifier: Classifier, context: LabelContext, steps: int) -> Trainer:
+def _trainer(
+    experiment: Experiment, classifier: Classifier, context: LabelContext, steps: int, objective: Objective
+) -> Trainer:
     options = experiment.training
-    replaced = any(method.replaces_objective for method in experiment.methods)
-    objective = experiment.objective or (NoObjective() if replaced else CrossEntropy())
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
     terms = [term for method in experiment.methods for term in method.terms(context)]
     trainer = Trainer(classifier.network, objective.function(context.task, weights), terms)
@@ -219,10 +236,13 @@ def _monitor(experiment: Experiment, valid_part: Samples, further: Sequence[str]
     return monitor
 
 
-def _announce(experiment: Experiment, samples: Samples, train_part: Samples, classifier: Classifier) -> None:
+def _announce(
+    experiment: Experiment, samples: Samples, train_part: Samples, classifier: Classifier, objective: Objective
+) -> None:
     methods = " + ".join(method.kind for method in experiment.methods) or "plain"
     counts = {"train": len(train_part)} | {part: np.count_nonzero(samples.splits == part) for part in ("valid", "test")}
-    logger.info("%s: %s, %.2f M parameters", experiment.name, methods, classifier.network.count_params() / 1e6)
+    millions = classifier.network.count_params() / 1e6
+    logger.info("%s: %s, %.2f M parameters, objective %s", experiment.name, methods, millions, objective.kind)
     logger.info(classifier.backbone.text())
     if classifier.backbone.report:
         logger.info(classifier.backbone.report.text())

@@ -5,6 +5,7 @@ A new method adds its file and one entry to `METHODS`.
 
 from rsml.methods.base import LabelContext, Method, Term
 from rsml.methods.grn import GRN
+from rsml.methods.ice import ICE
 from rsml.methods.ml_gcn import MLGCN
 from rsml.methods.plain import Plain
 from rsml.methods.r4c import R4C
@@ -12,7 +13,19 @@ from rsml.methods.se_net import SENet
 from rsml.methods.signa import Signa
 
 METHODS: dict[str, type[Method]] = {
-    method.model_fields["kind"].default: method for method in (Plain, SENet, MLGCN, Signa, GRN, R4C)
+    method.model_fields["kind"].default: method for method in (Plain, SENet, MLGCN, Signa, GRN, R4C, ICE)
 }
 
-__all__ = ["GRN", "METHODS", "MLGCN", "R4C", "LabelContext", "Method", "Plain", "SENet", "Signa", "Term"]
+__all__ = [
+    "GRN",
+    "ICE",
+    "METHODS",
+    "MLGCN",
+    "R4C",
+    "LabelContext",
+    "Method",
+    "Plain",
+    "SENet",
+    "Signa",
+    "Term",
+]

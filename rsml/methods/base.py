@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
     from rsml.models import Backbone
+    from rsml.objectives import Objective
 
 
 def _split_places(value: Any) -> Any:
@@ -78,12 +79,13 @@ class Method(Settings):
     """One published system as the parts it brings; a part it does not bring stays the experiment's.
 
     A method overrides what it changes:
-    `modify_backbone` puts layers into the backbone, `logits` replaces the classifier on the pooled features,
-    `outputs` adds outputs for its loss, `terms` adds summands to the loss.
+    `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
+    classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
+    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for.
     """
 
     kind: str
-    replaces_objective: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
 
     def check(self, batch_size: int) -> None:
@@ -91,6 +93,10 @@ class Method(Settings):
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
         """Returns the backbone with this method's layers inside."""
+        return backbone
+
+    def extend_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        """Returns the backbone with this method's layers behind its feature map, whatever was put into it."""
         return backbone
 
     def pooling(self) -> str | None:
@@ -108,6 +114,10 @@ class Method(Settings):
     def outputs(self, outputs: Mapping[str, keras.KerasTensor], context: LabelContext) -> dict[str, keras.KerasTensor]:
         """Returns further named outputs of the network, for this method's terms; "embedding" stays in the product."""
         return {}
+
+    def objective(self, task: str) -> Objective | None:
+        """Returns the loss on the logits that belongs to the method, if one does; an experiment's own goes before."""
+        return None
 
     def terms(self, context: LabelContext) -> list[Term]:
         """Returns the summands this method adds to the loss."""

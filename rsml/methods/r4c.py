@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import keras
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from rsml.losses import FeatureRanking, LabelRanking, SampleRanking
 from rsml.methods.base import LabelContext, Method, Term
+from rsml.objectives import NoObjective
 
 
 class R4C(Method):
@@ -45,7 +46,6 @@ class R4C(Method):
     neutral_label_range: float = Field(0.1, ge=0, le=0.5)
     neutral_samples: NonNegativeInt = 16
     neutral_sample_range: float = Field(0.1, ge=0, le=0.5)
-    replaces_objective: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _ranks_something(self) -> R4C:
@@ -59,6 +59,9 @@ class R4C(Method):
                 "method 'r4c' ranks the images of a batch by their distance to each other, and with "
                 "training.batch_size=1 there is nothing to rank; raise it, or set methods.r4c.feature_weight=0"
             )
+
+    def objective(self, task: str) -> NoObjective:
+        return NoObjective()
 
     def terms(self, context: LabelContext) -> list[Term]:
         terms = []

@@ -78,6 +78,11 @@ class Backbone:
         """The backbone with a layer put after one of its layers or stages; see `rsml.models.insert_after`."""
         return replace(self, model=insert_after(self.model, layer_name, layer))
 
+    def append(self, layer: keras.layers.Layer) -> "Backbone":
+        """The backbone with a layer put behind its feature map."""
+        model = keras.Model(self.model.input, layer(self.model.output), name=self.model.name)
+        return replace(self, model=model)
+
     def text(self) -> str:
         """What it is, in one line."""
         sizes = " x ".join(str(size) for size in self.model.input_shape[1:])
@@ -150,6 +155,29 @@ def load_backbone(
 def backbone_names() -> list[str]:
     """All names that `load_backbone` builds by itself."""
     return sorted([*_OWN, *_applications()])
+
+
+def smallest_image_size(backbone: Backbone, side: int) -> int | None:
+    """The smallest square images of which a backbone, whose feature map is too small, makes one of `side` x `side`.
+
+    Found by building it, for how a network pads odd and even sizes is its own; None for a model from a file, which may
+    have been made for one size only.
+    """
+    if backbone.name not in backbone_names():
+        return None
+
+    def enough(size: int) -> bool:
+        return min(load_backbone(backbone.name, image_size=size).model.output_shape[1:3]) >= side
+
+    too_small = min(backbone.model.input_shape[1:3])
+    step = math.ceil(too_small / min(backbone.model.output_shape[1:3]))
+    works = too_small + step
+    while not enough(works):
+        too_small, works = works, works + step
+    while works - too_small > 1:
+        middle = (works + too_small) // 2
+        too_small, works = (too_small, middle) if enough(middle) else (middle, works)
+    return works
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

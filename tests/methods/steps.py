@@ -5,9 +5,8 @@ import numpy as np
 
 from rsml.config import Data, Experiment, override
 from rsml.methods import LabelContext
-from rsml.objectives import CrossEntropy, NoObjective
 from rsml.trainer import Trainer
-from rsml.training import build
+from rsml.training import build, choose_objective
 
 LABELS = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
 CONTEXT = LabelContext(("trees", "grass", "bare-soil"), "multi-label", LABELS, epochs=4, seed=0)
@@ -21,8 +20,7 @@ def built(*settings, context=CONTEXT):
     experiment = override(Experiment(name="x", data=Data(image_size=32)), settings)[0]
     classifier = build(experiment, context)
     terms = [term for method in experiment.methods for term in method.terms(context)]
-    replaced = any(method.replaces_objective for method in experiment.methods)
-    objective = (NoObjective() if replaced else CrossEntropy()).function(context.task)
+    objective = choose_objective(experiment, context.task).function(context.task)
     return classifier, Trainer(classifier.network, objective, terms)
 
 
