@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import math
 import re
 import socket
@@ -17,10 +18,14 @@ from rsml.errors import UserError
 from rsml.layers.preprocess import MODES, Preprocess, extend
 from rsml.models.graph import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.models.insert import insert_after
+from rsml.models.legacy import legacy_pixels
 from rsml.models.model_files import load_model
 from rsml.models.resnet18 import hub_name, resnet18
 from rsml.models.small import small
+from rsml.models.weight_files import find_weights
 from rsml.models.weights import LoadReport, adapt_layer, load_weights
+
+logger = logging.getLogger(__name__)
 
 # How each family of keras.applications was trained. Those that can scale inside are built without it, so that the one
 # Preprocess layer in front does it for any number of bands; only EfficientNet (B0 to B7) always scales inside.
@@ -128,7 +133,8 @@ def load_backbone(
     if isinstance(name, keras.Model) or _is_path(str(name)):
         title, core = _given(name, trust)
         core, pretrained, mode = _cut(title, core), True, None
-        preprocess = _preprocessing_of_given(title, core, preprocess)
+        file = None if isinstance(name, keras.Model) else find_weights(name)
+        preprocess = pixels_of(title, core, preprocess, file)
         core = with_bands(core, bands)
     elif str(name).startswith("keras_hub:"):
         title, pretrained = str(name).removeprefix("keras_hub:"), weights == "imagenet"
@@ -139,8 +145,10 @@ def load_backbone(
     else:
         title, build, mode = _known(str(name))
         pretrained = weights == "imagenet"
+        if weights is not None and not pretrained and preprocess is None:
+            preprocess = _learned_with(find_weights(weights))
         core = _build(title, build, size, bands, pretrained)
-    model = _compose(title, core, size, bands, _preprocess(preprocess or mode, bands))
+    model = compose(title, core, size, bands, preprocess_layer(preprocess or mode, bands))
     if weights == "imagenet":
         matched = {layer.name: layer.name for layer in model.layers if layer.weights}
         adapted = {} if bands == 3 else {_front(core)[-1].name: f"from 3 to {bands} bands"}
@@ -266,7 +274,9 @@ def _build(name: str, build: Callable, size: tuple[int, int], bands: int, imagen
 
 def _own_imagenet(name: str, size: tuple[int, int]) -> keras.Model:
     if name != "resnet18":
-        raise UserError(f"{name} has no ImageNet weights; leave weights= out, or name another backbone.")
+        raise UserError(
+            f"{name} has no ImageNet weights; start at random (--set model.weights=None), or name another backbone."
+        )
     core = resnet18(size)
     try:
         import keras_hub  # noqa: F401
@@ -357,10 +367,17 @@ def _cut(title: str, model: keras.Model) -> keras.Model:
     return rebuild(flat, output=feature_map(flat))
 
 
-def _preprocessing_of_given(
-    title: str, model: keras.Model, preprocess: str | Preprocess | None
+def pixels_of(
+    title: str, model: keras.Model, preprocess: str | Preprocess | None, file: Path | None = None
 ) -> str | Preprocess | None:
-    """What to put in front of a model; None where it scales pixels itself."""
+    """What to put in front of a model that exists; None where it scales pixels itself.
+
+    Args:
+        title: What the model is called.
+        model: A flat functional model.
+        preprocess: What the user says, if anything.
+        file: Where the model comes from, which may tell.
+    """
     own = [call.layer for call in _front(model) if isinstance(call.layer, _SCALERS)]
     carried = next((layer for layer in own if isinstance(layer, Preprocess)), None)
     if carried is not None and preprocess is not None:
@@ -372,12 +389,21 @@ def _preprocessing_of_given(
             )
     if carried is not None:
         return None
+    if not own and preprocess is None and file is not None:
+        preprocess = _learned_with(file)
     if not own and preprocess is None:
         raise UserError(
-            f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
-            "('none' if it takes 0 to 255)."
+            f"How {title} wants its pixels is not in the file: give preprocess= (predict.py: --preprocess) one of "
+            f"{', '.join(MODES)} ('none' if it takes 0 to 255)."
         )
     return preprocess
+
+
+def _learned_with(file: Path) -> str | None:
+    mode = legacy_pixels(file)
+    if mode is not None:
+        logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
+    return mode
 
 
 def _front(model: keras.Model) -> list:
@@ -434,7 +460,8 @@ def _depends_on_bands(layer: keras.layers.Layer) -> bool:
     return any(isinstance(getattr(layer, key, None), (list, tuple)) for key in ("scale", "offset", "mean"))
 
 
-def _preprocess(mode: str | Preprocess | None, bands: int) -> Preprocess | None:
+def preprocess_layer(mode: str | Preprocess | None, bands: int) -> Preprocess | None:
+    """The layer of a mode for a number of bands; None stays None."""
     if mode is None:
         return None
     if isinstance(mode, Preprocess):
@@ -445,7 +472,8 @@ def _preprocess(mode: str | Preprocess | None, bands: int) -> Preprocess | None:
     return Preprocess(mode, bands, name="preprocess")
 
 
-def _compose(title: str, core: keras.Model, size: tuple[int, int], bands: int, layer: Preprocess | None) -> keras.Model:
+def compose(title: str, core: keras.Model, size: tuple[int, int], bands: int, layer: Preprocess | None) -> keras.Model:
+    """Puts preprocessing in front of a model and fixes the size of its images; one flat model of the same layers."""
     image = keras.Input((*size, bands), name="image")
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", title)
     try:

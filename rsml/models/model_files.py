@@ -3,7 +3,6 @@
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,15 @@ import h5py
 import keras
 
 from rsml.errors import UserError
-from rsml.models.weight_files import HDF5_MAGIC, find_weights
-
-# Layers whose config is a program: Python bytecode, or a pickled or scripted module.
-_RUNS_CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
+from rsml.models.carried_code import screen
+from rsml.models.legacy import is_legacy, load_legacy
+from rsml.models.weight_files import find_weights
 
 
 def load_model(source: str | Path, trust: bool = False) -> keras.Model:
     """Loads a `.keras` or full `.h5` model, or the best model of a run folder; not compiled.
+
+    A full `.h5` file of Keras 2 is rebuilt from today's layers (see `rsml.models.legacy`).
 
     Args:
         source: The file or run folder.
@@ -26,22 +26,24 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
     """
     path = find_weights(source)
     config = model_config(path)
-    carried = sorted({kind for kind in _class_names(config) if kind in _RUNS_CODE})
-    if carried and not trust:
+    programs, unknown = screen(config)
+    if programs and not trust:
         raise UserError(
-            f"{path} carries code that would run on this machine ({', '.join(carried).strip('_')}); "
+            f"{path} carries code that would run on this machine ({', '.join(programs)}); "
             "pass trust=True (--trust) if you know who wrote it."
         )
+    # Bytecode is not rebuilt: whoever trusts it has Keras itself read the file.
+    if is_legacy(path) and not programs:
+        return load_legacy(path, config)
+    if unknown:
+        raise _not_known(path, unknown[0])
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except Exception as error:
         # Keras raises nearly any type here (KeyError, TypeError, OSError ...); the first line says what it met.
         missing = re.search(r"Could not locate (?:class|function) '([^']+)'|Unknown layer: '?([\w>]+)", str(error))
         if missing:
-            raise UserError(
-                f"{path} needs {missing[1] or missing[2]!r}, which is not known here; import the package "
-                "that defines it before loading."
-            ) from None
+            raise _not_known(path, missing[1] or missing[2]) from None
         writer = saved_by(path)
         if writer and _numbers(writer) > _numbers(keras.__version__):
             raise UserError(
@@ -50,6 +52,12 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
             ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason}") from None
+
+
+def _not_known(path: Path, name: str) -> UserError:
+    return UserError(
+        f"{path} needs {name!r}, which is not known here; import the package that defines it before loading."
+    )
 
 
 def saved_by(path: Path) -> str | None:
@@ -68,33 +76,23 @@ def _numbers(version: str) -> tuple[int, ...]:
 def model_config(path: Path) -> dict[str, Any]:
     """Reads the architecture in a model file as data."""
     try:
-        if zipfile.is_zipfile(path):
+        # Either format may begin behind other bytes. A file that is both could show one model and load another.
+        is_zip, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
+        if is_zip and is_hdf5:
+            raise UserError(f"{path} is a zip file and an HDF5 file at once; such a file is not opened.")
+        if is_zip:
             with zipfile.ZipFile(path) as archive:
                 if "config.json" in archive.namelist():
                     return json.loads(archive.read("config.json"))
-        else:
-            with path.open("rb") as file:
-                hdf5 = file.read(8) == HDF5_MAGIC
-            if hdf5:
-                with h5py.File(path, "r") as file:
-                    if "model_config" in file.attrs:
-                        return json.loads(file.attrs["model_config"])
-                    raise UserError(
-                        f"{path} holds weights alone, no model; name a backbone and give the file as its weights."
-                    )
+        elif is_hdf5:
+            with h5py.File(path, "r") as file:
+                if "model_config" in file.attrs:
+                    return json.loads(file.attrs["model_config"])
+                raise UserError(
+                    f"{path} holds weights alone, no model; name a backbone and give the file as its weights."
+                )
     except PermissionError:
         raise UserError(f"{path} cannot be read: no permission.") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged: {str(error).strip().splitlines()[0]}") from None
     raise UserError(f"{path} is no Keras model; give a .keras file, a whole-model .h5 file or a run folder.")
-
-
-def _class_names(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str):
-            yield config["class_name"]
-        for value in config.values():
-            yield from _class_names(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _class_names(value)

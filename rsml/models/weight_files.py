@@ -166,9 +166,9 @@ def _dataset(item: h5py.Dataset) -> np.ndarray:
 
 def _read_named_groups(group: h5py.Group, kinds: dict[str, str]) -> Iterator[SourceLayer]:
     """Layers of an old HDF5 file: one group a layer, its arrays in the order of the attribute `weight_names`."""
-    for name in _names(group, "layer_names"):
+    for name in attribute_names(group, "layer_names"):
         inner = group[name]
-        weights = _names(inner, "weight_names")
+        weights = attribute_names(inner, "weight_names")
         owners = [weight.split("/")[0] for weight in weights]
         nested = kinds.get(name) in ("functional", "model", "sequential") or (
             name not in kinds and len(set(owners)) > 1
@@ -181,8 +181,8 @@ def _read_named_groups(group: h5py.Group, kinds: dict[str, str]) -> Iterator[Sou
         yield from found.values()
 
 
-def _names(group: h5py.Group, key: str) -> list[str]:
-    """A list of names kept as an attribute, which Keras cuts into numbered ones when it is long."""
+def attribute_names(group: h5py.Group, key: str) -> list[str]:
+    """Reads a list of names kept as an attribute, which Keras cuts into numbered ones when it is long."""
     values = list(group.attrs[key]) if key in group.attrs else []
     index = 0
     while f"{key}{index}" in group.attrs:
