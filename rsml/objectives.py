@@ -19,7 +19,9 @@ LossFunction = Callable[[Any, Any], Any]
 
 
 class CrossEntropy(Settings):
-    """Binary cross entropy for multi-label data, categorical for single-label.
+    """Binary cross entropy for multi-label data, categorical for single-label, GeoKR's for proportions.
+
+    The last is the categorical one over the number of classes: the mean over images and classes.
 
     Attributes:
         label_smoothing: Share of the target spread evenly: towards 0.5, or over all classes.
@@ -43,7 +45,10 @@ class CrossEntropy(Settings):
             loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
             return tf.reduce_mean(loss if scale is None else loss * tf.linalg.matvec(labels, scale))
 
-        return multi_label if task == "multi-label" else single_label
+        def proportions(labels: Any, logits: Any) -> Any:
+            return single_label(labels, logits) / labels.shape[-1]
+
+        return {"multi-label": multi_label, "single-label": single_label, "proportions": proportions}[task]
 
 
 class NoObjective(Settings):

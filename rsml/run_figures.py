@@ -16,6 +16,7 @@ from rsml.evaluation import bootstrap_interval, figures
 from rsml.graph import cooccurrence
 
 PANEL, MISTAKES = 8, 24
+_BOOTSTRAPPED = {"multi-label": "example_f1", "single-label": "accuracy", "proportions": "dominant_accuracy"}
 
 
 def draw_figures(
@@ -45,15 +46,18 @@ def draw_figures(
     """
     if part.task == "multi-label":
         drawn = _multilabel(samples, part, scores, thresholds, summary, graph_threshold)
+    elif part.task == "proportions":
+        drawn = _proportions(part, scores)
     else:
         drawn = _singlelabel(part, scores, thresholds)
     for name, figure in drawn:
         figures.save(figure, folder / f"{name}.png")
-    figures.save(figures.label_counts(samples.labels, samples.splits, samples.label_names), folder / "label_counts.png")
+    counts = figures.label_counts(samples.present, samples.splits, samples.label_names)
+    figures.save(counts, folder / "label_counts.png")
     if len(history):
         figures.save(figures.learning_curves(history), folder / "learning_curves.png")
     if resamples:
-        metric = "example_f1" if part.task == "multi-label" else "accuracy"
+        metric = _BOOTSTRAPPED[part.task]
         interval = bootstrap_interval(
             _truth(part), scores, metric, threshold=thresholds, task=part.task, resamples=resamples
         )
@@ -61,7 +65,7 @@ def draw_figures(
 
 
 def _truth(part: Samples) -> np.ndarray:
-    return part.labels if part.task == "multi-label" else part.classes
+    return part.classes if part.task == "single-label" else part.labels
 
 
 def _mistakes(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[str, Figure]]:
@@ -72,10 +76,19 @@ def _mistakes(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iter
         yield "confident_mistakes", figures.mistakes_sheet(_pictures(files), mistakes, part.label_names, titles)
 
 
-def _singlelabel(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[str, Figure]]:
+def _confusion(part: Samples, scores: np.ndarray) -> Figure:
     counts = np.zeros((part.labels.shape[1],) * 2, dtype=int)
     np.add.at(counts, (part.classes, scores.argmax(axis=1)), 1)
-    yield "confusion_matrix", figures.confusion_matrix(counts, part.label_names)
+    return figures.confusion_matrix(counts, part.label_names)
+
+
+def _proportions(part: Samples, scores: np.ndarray) -> Iterator[tuple[str, Figure]]:
+    yield "dominant_classes", _confusion(part, scores)
+    yield "shares", figures.shares(part.labels, scores, part.label_names)
+
+
+def _singlelabel(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[str, Figure]]:
+    yield "confusion_matrix", _confusion(part, scores)
     yield from _mistakes(part, scores, thresholds)
 
 

@@ -26,6 +26,8 @@ class Trainer(keras.Model):
         self.network = network
         self.objective = objective
         self.terms = list(terms)
+        for term in self.terms:
+            term.attach(network)
         names = ["objective", *(term.name for term in self.terms)] if self.terms else []
         self.summands = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True

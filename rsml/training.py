@@ -30,7 +30,7 @@ from rsml.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-MONITORS = {"multi-label": "example_f1", "single-label": "accuracy"}
+MONITORS = {"multi-label": "example_f1", "single-label": "accuracy", "proportions": "dominant_accuracy"}
 
 
 def train(experiment: Experiment, *, root: str | Path = ROOT, fresh: bool = False) -> Run:
@@ -64,7 +64,8 @@ def train(experiment: Experiment, *, root: str | Path = ROOT, fresh: bool = Fals
 def _fit(experiment: Experiment, samples: Samples, start_run: Callable[[], Run]) -> None:
     """Builds everything first, and starts the run's folder only then: an experiment that cannot be leaves none."""
     options, data = experiment.training, experiment.data
-    train_part, valid_part = training_part(samples, data.train_fraction, experiment.seed), samples.part("valid")
+    train_part = training_part(samples, data.train_fraction, experiment.seed, data.keep_steps)
+    valid_part = samples.part("valid")
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
     steps = pipeline.steps(train_part, options.batch_size)
 
@@ -144,6 +145,12 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
     """
     model, data = experiment.model, experiment.data
     methods = experiment.methods or (Plain(),)
+    for method in methods:
+        if context.task not in method.tasks:
+            raise UserError(
+                f"method '{method.kind}' is for {' and '.join(method.tasks)} data, found {context.task} data; "
+                "choose another with --set methods=..., or set data.task"
+            )
     backbone = load_backbone(
         model.backbone,
         image_size=data.image_size,
@@ -182,6 +189,11 @@ def with_label_noise(samples: Samples, rate: float, seed: int) -> Samples:
     """Flips a fraction of labels: each entry of a multi-label row on its own, or the class for another one."""
     if not rate:
         return samples
+    if samples.task == "proportions":
+        raise UserError(
+            "training.label_noise exchanges labels, and this data has shares; the built-in scenes' maps are "
+            "disturbed with data.scenes.map_confusion, map_shift and map_pixel"
+        )
     random = np.random.default_rng([seed, 0x6E6F697365])
     labels = samples.labels.copy()
     if samples.task == "multi-label":

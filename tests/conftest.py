@@ -34,3 +34,18 @@ def multilabel_csv(scene_folder: Path, tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("labels") / "labels.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def share_table(scene_folder: Path) -> Path:
+    """A folder with a table of shares of those images: mostly the class that gave the colour."""
+    random = np.random.default_rng(0)
+    rows = ["path,split,covered,water,forest,bare"]
+    for place, name in enumerate(COLOURS):
+        for number in range(12):
+            split = "train" if number < 8 else "valid" if number < 10 else "test"
+            shares = 0.7 * np.eye(3)[place] + 0.3 * random.dirichlet(np.ones(3))
+            rows.append(f"{name}/{name}{number:02d}.png,{split},1.0," + ",".join(f"{share:.6f}" for share in shares))
+    file = scene_folder / "land_cover.csv"
+    file.write_text("\n".join(rows) + "\n")
+    return file

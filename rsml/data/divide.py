@@ -32,9 +32,9 @@ def divide(
 ) -> Samples:
     """Returns the same samples with new splits.
 
-    Single-label sets are stratified by class, multi-label ones by iterative stratification over the labels and, where
-    they are known, the scenes. The division depends on paths, labels, fractions and seed alone: not on the order of the
-    rows, the root, image suffixes, or the machine.
+    Single-label sets are stratified by class, proportions by the dominant one, multi-label sets by iterative
+    stratification over the labels and, where they are known, the scenes. The division depends on paths, labels,
+    fractions and seed alone: not on the order of the rows, the root, image suffixes, or the machine.
 
     Args:
         samples: what to divide; splits it has are replaced.
@@ -42,7 +42,35 @@ def divide(
         seed: another seed gives another division.
         groups: `(samples,)` numbers; rows of one number stay on one side (see `duplicate_groups`).
     """
-    percent = parse_fractions(fractions)
+    divided = _stratified(samples, parse_fractions(fractions), seed, groups)
+    for side in SPLITS:
+        absent = _absent(divided, side) if (divided.splits == side).any() else []
+        if absent:
+            logger.warning("no image with %s is in %s: there are too few of them", _several(absent), side)
+    return divided
+
+
+def fraction_of(samples: Samples, fraction: float, seed: int = 0) -> np.ndarray:
+    """Chooses a stratified part in which every label occurs; it is that much larger where the fraction is too small.
+
+    Args:
+        samples: what to choose from.
+        fraction: above 0 and below 1.
+        seed: another seed chooses other images.
+
+    Returns:
+        `(chosen,)` rows, in order.
+    """
+    divided = _stratified(samples, {"train": 100 * fraction, "valid": 0, "test": 100 * (1 - fraction)}, seed, None)
+    chosen = divided.splits == "train"
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(canonical_order(samples.paths))
+    present = samples.present.astype(bool)[order]
+    while (lacking := present.any(axis=0) & ~samples.present[chosen].any(axis=0)).any():
+        chosen[order[np.argmax(present[:, lacking].sum(axis=1))]] = True
+    return np.flatnonzero(chosen)
+
+
+def _stratified(samples: Samples, percent: Mapping[str, float], seed: int, groups: np.ndarray | None) -> Samples:
     shares = [round(100 * percent[side]) for side in SPLITS]
     sides = [side for side, share in zip(SPLITS, shares, strict=True) if share]
     shares = [share for share in shares if share]
@@ -59,19 +87,14 @@ def divide(
     _refuse_lonely_classes(samples, groups)
 
     order = canonical_order(samples.paths)
-    columns = samples.labels
+    columns = samples.present
     if samples.task == "multi-label" and len(set(samples.scenes)) > 1:
         names = np.unique(samples.scenes[samples.scenes != ""])
         columns = np.hstack([columns, (samples.scenes[:, None] == names).astype(np.uint8)])
     part = stratify(columns[order], shares, seed, None if groups is None else np.asarray(groups)[order])
     splits = np.empty(len(samples), dtype="<U5")
     splits[order] = np.array(sides)[part]
-    divided = samples.with_splits(splits)
-    for side in sides:
-        absent = _absent(divided, side)
-        if absent:
-            logger.warning("no image with %s is in %s: there are too few of them", _several(absent), side)
-    return divided
+    return samples.with_splits(splits)
 
 
 def parse_fractions(fractions: Sequence[float] | Mapping[str, float]) -> dict[str, float]:
@@ -117,8 +140,8 @@ def _refuse_lonely_classes(samples: Samples, groups: np.ndarray | None) -> None:
 
 
 def _absent(samples: Samples, side: str) -> list[str]:
-    there = samples.labels[samples.splits == side].any(axis=0)
-    used = samples.labels.any(axis=0)
+    there = samples.present[samples.splits == side].any(axis=0)
+    used = samples.present.any(axis=0)
     return [name for name, here, any_ in zip(samples.label_names, there, used, strict=True) if any_ and not here]
 
 
@@ -232,7 +255,7 @@ def split_table(samples: Samples) -> str:
     width = max(len("all images"), *(len(name) for name in samples.label_names)) + 2
     lines = ["label".ljust(width) + "images".rjust(8) + "".join(f"{side:>16}" for side in sides)]
     divided = samples.splits != ""
-    columns = [(name, samples.labels[:, column] == 1) for column, name in enumerate(samples.label_names)]
+    columns = [(name, samples.present[:, column] == 1) for column, name in enumerate(samples.label_names)]
     for name, has in [*columns, ("all images", np.ones(len(samples), dtype=bool))]:
         total = int((has & divided).sum())
         cells = [int((has & (samples.splits == side)).sum()) for side in sides]

@@ -10,14 +10,15 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from rsml.data import catalog
 from rsml.data.image_index import ImageIndex, is_image_name, list_images, without_suffix
 from rsml.data.label_files import LabelTable, join_tables, read_label_file, split_word
-from rsml.data.samples import Samples, Task
+from rsml.data.land_cover import TABLE, read_land_cover
+from rsml.data.samples import Samples, Task, check_task
 from rsml.data.spelling import label_key, match_labels
 from rsml.errors import UserError
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("rsml")
 
 MANIFEST, DIVISION = "samples.csv", "division.json"
 _OUR_FILES = (MANIFEST, "labels.csv")
+_DOCUMENTS = (".txt", ".md", ".pdf", ".csv", ".tsv", ".npy", ".json", ".xml", ".html", ".py")
 _PUBLISHED_FILES = ("landuse_multilabeled.txt", "multilabel.csv", "multilabel.txt")
 
 
@@ -42,17 +44,22 @@ def read_samples(
     Args:
         source: a folder of images, or a label file whose images lie beside or below it.
         labels: a label file that is not in its usual place in `source`.
-        task: `"multi-label"` or `"single-label"`; None takes what the files say. A multi-label set with known scenes
-            read as single-label has its scenes as classes.
+        task: `"multi-label"`, `"single-label"` or `"proportions"`; None takes what the files say. A multi-label set
+            with known scenes read as single-label has its scenes as classes.
         splits: published split files: train, valid and test, or train and test.
         separator: what separates several labels in one cell; found from the file if None.
         allow_missing: use the images that have both an image file and labels, instead of refusing the rest.
     """
     source = Path(source)
-    if task not in (None, "multi-label", "single-label"):
-        raise UserError(f'task is {task!r}; expected "multi-label" or "single-label"')
+    if task is not None:
+        check_task(task)
     if not source.exists():
         raise UserError(_not_there(source))
+    table = _share_table(source, labels, task)
+    if table is not None:
+        if splits:
+            raise UserError(f"{table[0]}: its parts are told by its column split; leave out the split files")
+        return read_land_cover(*table, allow_missing=allow_missing)
     tables = [read_label_file(file) for file in splits or ()]
     if tables and task is None and labels is None:
         task = tables[0].task
@@ -79,6 +86,17 @@ def read_samples(
 
         samples = apply_split_files(samples, *splits)
     return samples
+
+
+def _share_table(source: Path, labels: str | Path | None, task: Task | None) -> tuple[Path, Path] | None:
+    """Returns the table of land-cover shares and the folder its paths start from, if that is what the source is."""
+    if source.is_dir() and labels is None and (division := _division(source)):
+        shares = division["task"] == "proportions" and task in (None, "proportions")
+        return (source / MANIFEST, _division_root(source, division)) if shares else None
+    file = Path(labels) if labels is not None else source if source.is_file() else source / TABLE
+    if task == "proportions" or (task is None and file.name == TABLE and file.is_file()):
+        return file, source if source.is_dir() else source.parent
+    return None
 
 
 def _not_there(source: Path) -> str:
@@ -269,6 +287,10 @@ def _from_class_folders(source: Path, task: Task | None, allow_missing: bool) ->
             f"{len(loose)} of {len(paths)} images under {source} lie outside the class folders",
             loose, source, allow_missing,
         )  # fmt: skip
+    bare = _bare_folders(source, paths, below)
+    if bare:
+        what = f"{len(bare)} folders" if len(bare) > 1 else "a folder"
+        _partly(f"{what} beside the class folders of {source} without any image", bare, source, allow_missing)
     keep = [row for row, folder in enumerate(first) if folder]
     classes = np.array([first[row] for row in keep])
     names = tuple(sorted(set(classes.tolist())))
@@ -276,16 +298,50 @@ def _from_class_folders(source: Path, task: Task | None, allow_missing: bool) ->
         raise UserError(f"{source}: all images lie in one class folder ({names[0]}); expected two classes or more")
     labels = (classes[:, None] == np.array(names)).astype(np.uint8)
     kept_splits = splits[keep]
-    for side in ("valid", "test"):
-        only = set(classes[kept_splits == side]) - set(classes[kept_splits == "train"])
-        if only and (kept_splits == "train").any():
-            logger.warning("%s: class %s is in %s but not in train", source, ", ".join(sorted(only)), side)
+    _compare_sides(source, {side: set(classes[kept_splits == side]) for side in set(kept_splits)}, allow_missing)
     known = catalog.recognise(names, "single-label")
     names, labels = _catalog_spelling(names, labels, "single-label", source)
     scenes = np.array(names)[labels.argmax(axis=1)]
     samples = Samples([paths[row] for row in keep], labels, names, "single-label", source, scenes, kept_splits)
     _compare_count(known, samples)
     return samples
+
+
+def _bare_folders(source: Path, paths: Sequence[str], below: Sequence[str]) -> list[str]:
+    """Returns the folders beside those of the classes and parts that hold no image; one of documents is meant so."""
+    filled = {parent for path in paths for parent in map(str, PurePosixPath(path).parents)}
+    prefixes = {path.removesuffix(rest) for path, rest in zip(paths, below, strict=True)}
+    levels = {level for prefix in prefixes for level in (PurePosixPath(prefix), *PurePosixPath(prefix).parents)}
+    bare = []
+    for level in levels:
+        with os.scandir(source / level) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
+        bare += [path for name in names if name[0] != "." and (path := str(level / name)) not in filled]
+    return sorted(path for path in bare if not _has_documents(source / path))
+
+
+def _has_documents(folder: Path) -> bool:
+    return any(name.lower().endswith(_DOCUMENTS) for _, _, files in os.walk(folder) for name in files)
+
+
+def _compare_sides(source: Path, classes: dict[str, set[str]], allow_missing: bool) -> None:
+    """Refuses parts whose class folders differ; only a test part may do with fewer classes."""
+    trained = classes.get("train")
+    differences = []
+    for side in ("valid", "test") if trained else ():
+        there = classes.get(side, trained)
+        if there - trained:
+            differences.append(f"train lacks {', '.join(sorted(there - trained))} of {side}")
+        if trained - there and side == "valid":
+            differences.append(f"valid lacks {', '.join(sorted(trained - there))} of train")
+        elif trained - there:
+            logger.warning("%s: no image of %s is in test", source, ", ".join(sorted(trained - there)))
+    if differences and not allow_missing:
+        raise UserError(
+            f"{source}: its parts have different class folders: {'; '.join(differences)}; give each part every class"
+        )
+    if differences:
+        logger.warning("%s: its parts have different class folders: %s", source, "; ".join(differences))
 
 
 def _no_images(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,9 +15,12 @@ import pandas as pd
 from rsml.errors import UserError
 from rsml.files import replacing
 
-Task = Literal["multi-label", "single-label"]
+Task = Literal["multi-label", "single-label", "proportions"]
+TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS = ("train", "valid", "test")
 _COLUMNS = ("path", "scene", "split")
+_TOLERANCE = 1e-3
+"""How far the shares of an image may be from a sum of one: what their rounding in a table leaves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +29,10 @@ class Samples:
 
     Args:
         paths: `(samples,)` str: relative to `root` in posix style, or absolute for an image outside it.
-        labels: `(samples, labels)` uint8: multi-hot, and one-hot for a single-label task.
+        labels: `(samples, labels)`: uint8 of 0 and 1, one-hot for a single-label task; for proportions float32 shares
+            that sum to one.
         label_names: the names of the columns of `labels`.
-        task: `"multi-label"` or `"single-label"`.
+        task: `"multi-label"`, `"single-label"` or `"proportions"`.
         root: the folder that relative paths start from.
         scenes: `(samples,)` str: the scene class of each image where it is known, else `""`. All `""` by default.
         splits: `(samples,)` str: `"train"`, `"valid"`, `"test"`, or `""` for not divided. All `""` by default.
@@ -52,7 +56,7 @@ class Samples:
         empty = np.full(len(paths), "", dtype=np.str_)
         columns = {
             "paths": paths,
-            "labels": np.asarray(self.labels, dtype=np.uint8),
+            "labels": np.asarray(self.labels, dtype=np.float32 if self.task == "proportions" else np.uint8),
             "label_names": tuple(self.label_names),
             "root": Path(self.root),
             "scenes": empty if self.scenes is None else np.asarray(self.scenes, dtype=np.str_),
@@ -68,14 +72,27 @@ class Samples:
         for name in ("scenes", "splits"):
             if getattr(self, name).shape != paths.shape:
                 raise ValueError(f"{name} have shape {getattr(self, name).shape}; {len(paths)} paths need one each")
-        if self.task not in get_args(Task):
-            raise UserError(f'task is {self.task!r}; expected "multi-label" or "single-label"')
+        check_task(self.task)
         if len(set(self.label_names)) != len(self.label_names):
             twice = sorted({name for name in self.label_names if self.label_names.count(name) > 1})
             raise UserError(f"label {twice[0]!r} is named twice; name every label once")
         unknown = set(np.unique(self.splits)) - {*SPLITS, ""}
         if unknown:
             raise UserError(f"split {min(unknown)!r} is unknown; expected train, valid, test or nothing")
+        if self.task == "proportions":
+            self._check_shares()
+
+    def _check_shares(self) -> None:
+        sums = self.labels.sum(axis=1, dtype=np.float64)
+        # Written so that a NaN is a fault too.
+        bad = np.flatnonzero(~((self.labels >= 0).all(axis=1) & (np.abs(sums - 1) <= _TOLERANCE)))
+        if len(bad):
+            row = int(bad[0])
+            more = f" ({len(bad)} such images)" if len(bad) > 1 else ""
+            raise UserError(
+                f"{self.paths[row]}: its {len(self.label_names)} shares sum to {sums[row]:.4g} and the least is "
+                f"{self.labels[row].min(initial=0):.4g}; expected none below 0 and a sum of 1{more}; mend the table"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -95,8 +112,15 @@ class Samples:
 
     @property
     def classes(self) -> np.ndarray:
-        """`(samples,)` int64: the class of each image (meaningful for a single-label task)."""
+        """`(samples,)` int64: the class of each image, or that of the greatest share; not for a multi-label task."""
         return self.labels.argmax(axis=1).astype(np.int64) if len(self) else np.zeros(0, np.int64)
+
+    @property
+    def present(self) -> np.ndarray:
+        """`(samples, labels)` uint8: 1 for the labels an image counts for; for proportions its dominant class alone."""
+        if self.task != "proportions":
+            return self.labels
+        return (self.classes[:, None] == np.arange(len(self.label_names))).astype(np.uint8)
 
     def part(self, split: str) -> Samples:
         """Returns the rows of one split, in order; none where there are none."""
@@ -133,7 +157,7 @@ class Samples:
         return digest.hexdigest()[:16]
 
     def frame(self) -> pd.DataFrame:
-        """Returns a table with columns path, scene, split, then one 0/1 column per label."""
+        """Returns a table with columns path, scene, split, then one column per label: 0 or 1, or its share."""
         taken = set(_COLUMNS) & set(self.label_names)
         if taken:
             raise UserError(f"label {min(taken)!r} has the name of a column of the table; rename it")
@@ -164,13 +188,42 @@ class Samples:
         names = tuple(table.columns[3:])
         return cls(
             paths=table["path"].to_numpy(),
-            labels=binary_columns(table, names, str(path)),
+            labels=label_columns(task)(table, names, str(path)),
             label_names=names,
             task=task,
             root=Path(root),
             scenes=table["scene"].to_numpy(),
             splits=table["split"].to_numpy(),
         )
+
+
+def check_task(task: str) -> None:
+    """Refuses a task that there is not."""
+    if task not in TASKS:
+        raise UserError(f"task is {task!r}; expected multi-label, single-label or proportions")
+
+
+def label_columns(task: Task) -> Callable[..., np.ndarray]:
+    """Returns what turns the label columns of a table into the labels of a task."""
+    return share_columns if task == "proportions" else binary_columns
+
+
+def share_columns(
+    table: pd.DataFrame, names: Sequence[str], source: str, lines: np.ndarray | None = None
+) -> np.ndarray:
+    """Turns columns of shares as text into a `(rows, names)` float32 array, or names the first cell that is no share.
+
+    Args:
+        table: all cells as text; the first column names the image.
+        names: the label columns.
+        source: the file, for the message.
+        lines: as for `binary_columns`.
+    """
+    cells = table[list(names)].to_numpy(dtype=object)
+    values = pd.to_numeric(pd.Series(cells.ravel(), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+    values = values.reshape(cells.shape)
+    _refuse_cells(~((values >= 0) & (values <= 1 + _TOLERANCE)), "a share from 0 to 1", table, names, source, lines)
+    return values.astype(np.float32)
 
 
 def binary_columns(
@@ -186,16 +239,27 @@ def binary_columns(
     """
     cells = table[list(names)].to_numpy(dtype=object)
     values = pd.Series(cells.ravel(), dtype=object).map(_BINARY).to_numpy(dtype=np.float64).reshape(cells.shape)
-    bad = np.argwhere(np.isnan(values))
+    _refuse_cells(np.isnan(values), "0 or 1", table, names, source, lines)
+    return values.astype(np.uint8)
+
+
+def _refuse_cells(
+    wrong: np.ndarray,
+    expected: str,
+    table: pd.DataFrame,
+    names: Sequence[str],
+    source: str,
+    lines: np.ndarray | None,
+) -> None:
+    bad = np.argwhere(wrong)
     if len(bad):
         row, column = bad[0]
         line = row + 2 if lines is None else lines[row]
         more = f" ({len(bad)} such cells)" if len(bad) > 1 else ""
         raise UserError(
-            f"{source}, line {line} ({table.iloc[row, 0]}), column {names[column]!r}: expected 0 or 1, found "
-            f"{cells[row, column]!r}{more}; mend the label file"
+            f"{source}, line {line} ({table.iloc[row, 0]}), column {names[column]!r}: expected {expected}, found "
+            f"{table[names[column]].iloc[row]!r}{more}; mend the label file"
         )
-    return values.astype(np.uint8)
 
 
 _BINARY = {text: value for value, texts in ((0, "0 0.0 false False"), (1, "1 1.0 true True")) for text in texts.split()}

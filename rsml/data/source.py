@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rsml.data import scenes
-from rsml.data.divide import divide
+from rsml.data.divide import divide, fraction_of
 from rsml.data.readers import read_samples
-from rsml.data.samples import Samples
+from rsml.data.samples import Samples, Task
+from rsml.data.scenes.maps import MapNoise, land_cover_samples
 from rsml.errors import UserError
 from rsml.settings import Settings
 
 
 class Scenes(Settings):
-    """The built-in scenes: how many, how large, from which seed."""
+    """The built-in scenes: how many, how large, from which seed, and how wrong the maps under them are.
+
+    Attributes:
+        map_confusion: Probability that a class of a scene is taken for another one in the land-cover map.
+        map_shift: Largest offset of the land-cover map, in pixels.
+        map_pixel: Side of a pixel of the land-cover map, in pixels of the image.
+    """
 
     count: PositiveInt = 1890
     size: PositiveInt = 64
     seed: NonNegativeInt = 0
+    map_confusion: float = Field(0.0, ge=0, le=1)
+    map_shift: NonNegativeInt = 0
+    map_pixel: PositiveInt = 1
 
 
 class Data(Settings):
@@ -31,11 +42,14 @@ class Data(Settings):
         scenes: What to draw when `source` is "scenes".
         folder: Where the built-in scenes are kept.
         labels: A label file outside the source's usual place.
-        task: "multi-label" or "single-label", where the source leaves it open.
+        task: "multi-label", "single-label" or "proportions" (shares of land cover), where the source leaves it open.
         split_files: Published split files: train, valid, test.
         fractions: Percent of train, valid, test when neither the source nor split files divide the data.
+        validation_from_train: Percent of the training images kept back, stratified, to choose the epoch by. A published
+            division into train and valid only has one part to choose by and to report: then that part becomes the test.
         split_seed: Seed of that division; the experiment's seed does not touch it, so runs stay comparable.
-        train_fraction: Part of the training images used, stratified; for learning curves.
+        train_fraction: Part of the training images used, stratified, each label at least once; for learning curves.
+        keep_steps: Repeat that part until an epoch has as many images as the whole, so that all fractions train alike.
         image_size: Height and width that images are resized to.
         bands: Bands of multi-band rasters, counted from 1; None is RGB.
         value_range: Values that become 0 and 255, for rasters of more than 8 bits; None decides image by image.
@@ -47,11 +61,13 @@ class Data(Settings):
     scenes: Scenes = Scenes()
     folder: str = "data"
     labels: str | None = None
-    task: Literal["multi-label", "single-label"] | None = None
+    task: Task | None = None
     split_files: tuple[str, str, str] | None = None
     fractions: tuple[float, float, float] = (70, 10, 20)
+    validation_from_train: float = Field(0.0, ge=0, lt=100)
     split_seed: NonNegativeInt = 0
     train_fraction: float = Field(1.0, gt=0, le=1)
+    keep_steps: bool = False
     image_size: PositiveInt = 64
     bands: tuple[PositiveInt, ...] | None = None
     value_range: tuple[float, float] | None = None
@@ -76,27 +92,55 @@ def load_samples(data: Data) -> Samples:
 
     The division is, in this order: the split files given, the source's own, a stratified one by `fractions`.
     """
-    samples = read_samples(_source_folder(data), labels=data.labels, task=data.task, splits=data.split_files)
+    if data.source == "scenes":
+        samples = _drawn(data)
+    else:
+        samples = read_samples(data.source, labels=data.labels, task=data.task, splits=data.split_files)
     if not (samples.splits != "").any():
         samples = divide(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():
         raise UserError(
             f"{data.source}: no training images; divide it with divide_dataset.py, or give data.split_files"
         )
+    if data.validation_from_train:
+        samples = _with_own_validation(samples, data.validation_from_train, data.split_seed)
     return samples
 
 
-def _source_folder(data: Data) -> Path:
-    if data.source != "scenes":
-        return Path(data.source)
-    drawn = data.scenes
-    folder = Path(data.folder) / f"scenes-{drawn.count}-{drawn.size}px-{drawn.seed}"
-    return scenes.write(folder, count=drawn.count, size=drawn.size, seed=drawn.seed)
+def _with_own_validation(samples: Samples, percent: float, seed: int) -> Samples:
+    splits = samples.splits.copy()
+    if {"valid", "test"} <= set(splits):
+        raise UserError(
+            f"{samples.root}: has a validation and a test part of its own; leave out data.validation_from_train"
+        )
+    splits[splits == "valid"] = "test"
+    splits[splits == "train"] = divide(samples.part("train"), (100 - percent, percent, 0), seed=seed).splits
+    return samples.with_splits(splits)
 
 
-def training_part(samples: Samples, fraction: float, seed: int) -> Samples:
-    """The training images, or a stratified fraction of them for a learning curve."""
-    part = samples.part("train")
+def _drawn(data: Data) -> Samples:
+    """The built-in scenes, drawn where they are not there yet; with their land cover in a folder of their own."""
+    drawn, mapped = data.scenes, data.task == "proportions"
+    name = f"scenes-{drawn.count}-{drawn.size}px-{drawn.seed}" + ("-land-cover" if mapped else "")
+    folder = scenes.write(
+        Path(data.folder) / name, count=drawn.count, size=drawn.size, seed=drawn.seed, land_cover=mapped
+    )
+    if not mapped:
+        return read_samples(folder, labels=data.labels, task=data.task, splits=data.split_files)
+    return land_cover_samples(folder, MapNoise(drawn.map_confusion, drawn.map_shift, drawn.map_pixel), drawn.seed)
+
+
+def training_part(samples: Samples, fraction: float, seed: int, keep_steps: bool = False) -> Samples:
+    """The training images, or a stratified fraction of them in which every label occurs, for a learning curve.
+
+    Args:
+        samples: Divided images.
+        fraction: Part of the training images.
+        seed: Which of the images of one kind.
+        keep_steps: Repeat that part until it has as many rows as the whole.
+    """
+    whole = samples.part("train")
     if fraction == 1:
-        return part
-    return divide(part, (100 * fraction, 0, 100 * (1 - fraction)), seed=seed).part("train")
+        return whole
+    rows = fraction_of(whole, fraction, seed)
+    return whole.select(np.resize(rows, len(whole)) if keep_steps else rows)

@@ -11,6 +11,7 @@ from rsml.evaluation.bootstrap import (
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.measure import HEADLINE, measure
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
+from rsml.evaluation.proportions import proportions_metrics
 from rsml.evaluation.report import confusion_table, headline_table, per_label_table, summary
 from rsml.evaluation.thresholds import tune_global_threshold, tune_thresholds
 
@@ -28,6 +29,7 @@ __all__ = [
     "multilabel_metrics",
     "paired_test",
     "per_label_table",
+    "proportions_metrics",
     "singlelabel_metrics",
     "summary",
     "tune_global_threshold",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 
 from rsml.evaluation.checks import EvaluationError, check_scores
 from rsml.evaluation.metrics import MULTILABEL, SINGLELABEL, MultilabelPart, SinglelabelPart
+from rsml.evaluation.proportions import PROPORTIONS, ProportionsPart
 
-Task = Literal["multi-label", "single-label"]
+Task = Literal["multi-label", "single-label", "proportions"]
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
 _BLOCK = 4_000_000
 """Weights held at once (32 MB)."""
@@ -111,7 +112,7 @@ def bootstrap_intervals(
         scores: `(images, labels)`.
         metrics: names of `multilabel_metrics` or `singlelabel_metrics`.
         threshold: for multi-label metrics.
-        task: needed only where the labels are a table and the metric exists for both tasks: multi-label if None.
+        task: needed only where the labels are a table and the metric exists for several tasks: multi-label if None.
         resamples: how many.
         seed: the same seed draws the same images, whatever the metric.
         level: share of the distribution inside the interval.
@@ -223,27 +224,30 @@ def paired_test(
 
 
 def _task(labels: ArrayLike, task: Task | None, metrics: Sequence[str]) -> Task:
-    if task not in (None, "multi-label", "single-label"):
-        raise EvaluationError(f"unknown task {task!r}: choose multi-label or single-label")
+    if task not in (None, *get_args(Task)):
+        raise EvaluationError(f"unknown task {task!r}: choose multi-label, single-label or proportions")
     if task:
         return task
+    if any(name in PROPORTIONS and name not in MULTILABEL and name not in SINGLELABEL for name in metrics):
+        return "proportions"
     only_single = any(name in SINGLELABEL and name not in MULTILABEL for name in metrics)
     return "single-label" if np.ndim(labels) == 1 or only_single else "multi-label"
 
 
 def _part(
     labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike, task: Task | None, metrics: Sequence[str]
-) -> tuple[MultilabelPart | SinglelabelPart, dict[str, Callable]]:
-    single = _task(labels, task, metrics) == "single-label"
-    definitions: dict[str, Callable] = SINGLELABEL if single else MULTILABEL
+) -> tuple[MultilabelPart | SinglelabelPart | ProportionsPart, dict[str, Callable]]:
+    task = _task(labels, task, metrics)
+    definitions: dict[str, Callable] = {
+        "multi-label": MULTILABEL, "single-label": SINGLELABEL, "proportions": PROPORTIONS
+    }[task]  # fmt: skip
     for name in metrics:
         if name not in definitions or name == "confusion_matrix":
             known = ", ".join(key for key in definitions if key != "confusion_matrix")
-            raise EvaluationError(
-                f"unknown metric {name!r} of a {'single' if single else 'multi'}-label part: choose from {known}"
-            )
-    part = SinglelabelPart(labels, scores) if single else MultilabelPart(labels, scores, threshold)
-    return part, definitions
+            raise EvaluationError(f"unknown metric {name!r} of a {task} part: choose from {known}")
+    if task == "multi-label":
+        return MultilabelPart(labels, scores, threshold), definitions
+    return (SinglelabelPart if task == "single-label" else ProportionsPart)(labels, scores), definitions
 
 
 def _check_options(resamples: int, level: float) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "precision_recall",
     "save",
     "score_panel",
+    "shares",
     "tsne",
 ]
 
@@ -64,6 +65,8 @@ _CURVES = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
+    "dominant_accuracy": "dominant-class accuracy",
+    "kl_divergence": "KL divergence (nats)",
     "learning_rate": "learning rate",
 }
 
@@ -347,6 +350,29 @@ def _bin_edges(samples: np.ndarray, bins: int) -> np.ndarray:
         return np.histogram_bin_edges(samples, bins=bins if len(steps) else 1)
     width = steps.min() * np.ceil(span / steps.min() / bins)
     return np.arange(samples.min() - steps.min() / 2, samples.max() + width, width)
+
+
+def shares(labels: ArrayLike, scores: ArrayLike, class_names: Sequence[str]) -> Figure:
+    """Predicted share against true share, one small panel a class, with its mean absolute error.
+
+    Args:
+        labels: true shares `(images, classes)`.
+        scores: predicted shares `(images, classes)`.
+        class_names: in column order.
+    """
+    truth, predicted = 100 * np.asarray(labels), 100 * np.asarray(scores)
+    figure, panels = small_multiples(len(class_names), columns=4, width=2.1, height=2.1, share=True)
+    for column, (axes, name) in enumerate(zip(panels, class_names, strict=True)):
+        axes.plot([0, 100], [0, 100], color=GREY, linewidth=1)
+        axes.plot(truth[:, column], predicted[:, column], "o", color=BLUE, markersize=2.5, alpha=0.5, linewidth=0)
+        axes.set_title(shorten(name, 24), fontsize=9)
+        error = np.abs(truth[:, column] - predicted[:, column]).mean()
+        axes.text(3, 97, f"error {error:.1f}", va="top", fontsize=7.5, color=DARK)
+        axes.set(xlim=(-3, 103), ylim=(-3, 103), xticks=(0, 50, 100), yticks=(0, 50, 100))
+        open_frame(axes)
+    figure.supxlabel("true share (%)", fontsize=9)
+    figure.supylabel("predicted share (%)", fontsize=9)
+    return figure
 
 
 def tsne(features: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rsml.evaluation.bootstrap import Task, bootstrap_intervals, format_interval
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
+from rsml.evaluation.measure import task_metrics
 
 Style = Literal["text", "markdown", "csv"]
 
@@ -45,8 +45,20 @@ _SINGLELABEL_SCALARS = (
     ("top-5 accuracy", "top_5_accuracy"),
     ("mAP", "map_over_seen_labels"),
 )
-# Counted in labels, not a share.
-_NOT_PERCENT = {"coverage_error"}
+_PROPORTIONS_SCALARS = (
+    ("KL divergence (nats)", "kl_divergence"),
+    ("dominant-class accuracy", "dominant_accuracy"),
+    ("overlap of shares", "overlap"),
+    ("mean absolute error", "mean_absolute_error"),
+)
+NOT_PERCENT = {"coverage_error", "kl_divergence"}
+"""Counted in labels or nats, not a share."""
+# Metrics of each label that get an interval.
+_WITH_INTERVAL = {
+    "multi-label": ("per_label_f1", "per_label_ap"),
+    "single-label": ("per_label_f1", "per_label_ap"),
+    "proportions": ("per_label_absolute_error",),
+}
 
 
 def summary(
@@ -64,9 +76,9 @@ def summary(
     """Everything worth keeping of one evaluation, ready for `json.dump` (what is undefined is None).
 
     Args:
-        samples_task: "multi-label" or "single-label".
+        samples_task: "multi-label", "single-label" or "proportions".
         label_names: in the order of the columns.
-        labels: `(images, labels)`, or class numbers for single-label.
+        labels: `(images, labels)`, or class numbers for single-label, or shares.
         scores: `(images, labels)`.
         thresholds: one, or one for each label (multi-label); 0.5 when None.
         edge_counts: edges of each label in the label graph, `(labels,)`.
@@ -76,14 +88,14 @@ def summary(
 
     Returns:
         `{"task", "images", "metrics": {name: number}, "per_label": [{"label", "support", "predicted", "ap",
-        "precision", "recall", "f1", ...}]}`, with `threshold` and `edges` per label where they are known,
-        `confusion_matrix` for single-label, and `intervals: {"level", "resamples", "metrics": {name: [low, high]}}`.
+        "precision", "recall", "f1", ...}]}` (shares and their errors for proportions), with `threshold` and `edges` per
+        label where they are known, `confusion_matrix` for single-label, and
+        `intervals: {"level", "resamples", "metrics": {name: [low, high]}}`.
     """
-    multilabel = samples_task == "multi-label"
-    if not multilabel and samples_task != "single-label":
-        raise EvaluationError(f"unknown task {samples_task!r}: choose multi-label or single-label")
+    if samples_task not in _WITH_INTERVAL:
+        raise EvaluationError(f"unknown task {samples_task!r}: choose {', '.join(_WITH_INTERVAL)}")
     thresholds = 0.5 if thresholds is None else thresholds
-    metrics = multilabel_metrics(labels, scores, thresholds) if multilabel else singlelabel_metrics(labels, scores)
+    metrics = task_metrics(labels, scores, samples_task, thresholds)
     width = len(metrics["per_label_support"])
     _check_width(label_names, width, "label names")
     result: dict[str, Any] = {"task": samples_task, "images": len(np.asarray(scores))}
@@ -92,7 +104,7 @@ def summary(
     columns = {
         name.removeprefix("per_label_"): values for name, values in metrics.items() if name.startswith("per_label_")
     }
-    if multilabel:
+    if samples_task == "multi-label":
         columns["threshold"] = np.broadcast_to(np.asarray(thresholds, dtype=float), (width,))
     if edge_counts is not None:
         _check_width(edge_counts, width, "edge counts")
@@ -101,10 +113,10 @@ def summary(
         {"label": str(label), **{name: _number(values[row]) for name, values in columns.items()}}
         for row, label in enumerate(label_names)
     ]
-    if not multilabel:
+    if samples_task == "single-label":
         result["confusion_matrix"] = metrics["confusion_matrix"].tolist()
     if resamples:
-        per_label = ["per_label_f1", "per_label_ap"]
+        per_label = list(_WITH_INTERVAL[samples_task])
         options = {"threshold": thresholds, "task": samples_task, "resamples": resamples, "seed": seed, "level": level}
         intervals = bootstrap_intervals(labels, scores, scalars + per_label, **options)
         ends = {name: [_number(intervals[name].low), _number(intervals[name].high)] for name in scalars}
@@ -130,19 +142,22 @@ def headline_table(evaluation: dict[str, Any], style: Style = "text") -> str:
         ]
         return render(["metric", "value", *(["low", "high"] if ends else [])], rows, style)
     multilabel = evaluation["task"] == "multi-label"
-    scalars = _MULTILABEL_SCALARS if multilabel else _SINGLELABEL_SCALARS
+    single = _PROPORTIONS_SCALARS if evaluation["task"] == "proportions" else _SINGLELABEL_SCALARS
+    scalars = _MULTILABEL_SCALARS if multilabel else single
     known = [(title, name) for title, name in scalars if name in evaluation["metrics"]]
     rows = [[title, _cell(evaluation, name)] for title, name in known]
     if not multilabel:
-        return _caption(evaluation) + render(["", "%"], rows, style)
+        return _caption(evaluation) + render(["", "%" if single is _SINGLELABEL_SCALARS else "% or nats"], rows, style)
     grid = [[title, *(_cell(evaluation, name) if name else "" for name in names)] for title, names in _AVERAGES]
-    rows = [[title + (" (%)" if name not in _NOT_PERCENT else ""), _cell(evaluation, name)] for title, name in known]
+    rows = [[title + (" (%)" if name not in NOT_PERCENT else ""), _cell(evaluation, name)] for title, name in known]
     head = render(["%", "F1", "F2", "precision", "recall"], grid, style)
     return _caption(evaluation) + head + "\n" + render(["", "value"], rows, style)
 
 
 def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
     """One line a label: support, AP, precision, recall, F1, and where known its edges, threshold and F1 interval.
+
+    For proportions: the images that a class dominates, its true and predicted share, its error, its recall.
 
     Args:
         evaluation: a `summary`, or the same read back from JSON.
@@ -152,6 +167,8 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
     if style == "csv":
         plain = [name for name, value in entries[0].items() if not isinstance(value, list)]
         return render(plain, [[_plain(entry[name]) for name in plain] for entry in entries], style)
+    if evaluation["task"] == "proportions":
+        return _share_table(evaluation, style)
     header = ["label", "images", "AP", "precision", "recall", "F1"]
     interval = "f1_interval" in entries[0]
     edges, threshold = "edges" in entries[0], "threshold" in entries[0]
@@ -172,6 +189,22 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
         if threshold:
             row.append(f"{entry['threshold']:.3f}")
         rows.append(row)
+    return render(header, rows, style)
+
+
+def _share_table(evaluation: dict[str, Any], style: Style) -> str:
+    """One line a class of a proportions part; images are those that it dominates."""
+    columns = {
+        "share": "share", "predicted": "predicted_share", "error": "absolute_error", "recall": "dominant_recall"
+    }  # fmt: skip
+    entries = evaluation["per_label"]
+    interval = "absolute_error_interval" in entries[0]
+    header = ["class", "images", *columns, *([f"error, {_level(evaluation)} interval"] if interval else [])]
+    rows = [
+        [entry["label"], str(entry["support"]), *(_percent(entry[name]) for name in columns.values())]
+        + ([_ends(entry["absolute_error_interval"])] if interval else [])
+        for entry in entries
+    ]
     return render(header, rows, style)
 
 
@@ -231,7 +264,7 @@ def _level(evaluation: dict[str, Any]) -> str:
 
 
 def _cell(evaluation: dict[str, Any], name: str) -> str:
-    scale = 1 if name in _NOT_PERCENT else 100
+    scale = 1 if name in NOT_PERCENT else 100
     value = evaluation["metrics"][name]
     ends = evaluation.get("intervals", {}).get("metrics", {}).get(name)
     return _percent(value, scale) + (f" {_ends(ends, scale)}" if ends else "")

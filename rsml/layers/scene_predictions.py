@@ -14,7 +14,8 @@ class ScenePredictions(keras.layers.Layer):
 
     Args:
         labels: Label names in the order of the columns.
-        task: `"multi-label"` (sigmoid, any number of labels true) or `"single-label"` (softmax, one class true).
+        task: `"multi-label"` (sigmoid, any number of labels true), `"single-label"` (softmax, one class true) or
+            `"proportions"` (softmax, the share of each class).
         thresholds: One decision threshold a label for a multi-label model; a label is said to be present when its
             probability is strictly greater. Default: 0.5 each. It may be set after training (`layer.thresholds = ...`).
         experiment: The experiment that made the model, as a JSON-like dictionary.
@@ -26,7 +27,7 @@ class ScenePredictions(keras.layers.Layer):
     def __init__(
         self,
         labels: Sequence[str],
-        task: Literal["multi-label", "single-label"] = "multi-label",
+        task: Literal["multi-label", "single-label", "proportions"] = "multi-label",
         thresholds: Sequence[float] | None = None,
         experiment: dict[str, Any] | str | None = None,
         metadata: dict[str, Any] | str | None = None,
@@ -39,8 +40,10 @@ class ScenePredictions(keras.layers.Layer):
         self.labels = tuple(labels)
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"ScenePredictions labels must be distinct names, at least one; got {list(self.labels)}.")
-        if task not in ("multi-label", "single-label"):
-            raise ValueError(f"ScenePredictions task must be 'multi-label' or 'single-label'; got {task!r}.")
+        if task not in ("multi-label", "single-label", "proportions"):
+            raise ValueError(
+                f"ScenePredictions task must be 'multi-label', 'single-label' or 'proportions'; got {task!r}."
+            )
         self.task = task
         self.thresholds = thresholds
         self._experiment = _as_json("experiment", experiment)

@@ -32,8 +32,8 @@ class LabelContext:
 
     Attributes:
         names: Label names, in column order.
-        task: "multi-label" or "single-label".
-        training_labels: `(images, labels)` 0/1 of the training part, in the order of its rows.
+        task: "multi-label", "single-label" or "proportions".
+        training_labels: `(images, labels)` 0/1, or shares, of the training part, in the order of its rows.
         epochs: Epochs of the whole training.
         seed: The experiment's seed.
     """
@@ -61,6 +61,9 @@ class Term:
     name: str
     watches: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+
+    def attach(self, network: keras.Model) -> None:
+        """Shows the term the network whose loss it is part of, with the weights that training begins with."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Follows a schedule; called before every epoch, counted from 0 over the whole training, resumed or not."""

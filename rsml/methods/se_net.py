@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
@@ -25,6 +25,7 @@ class SENet(Method):
     kind: Literal["se-net"] = "se-net"
     after: Places = ("stage1", "stage2", "stage3", "stage4")
     ratio: PositiveInt = 16
+    tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label", "proportions")
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
         for place in self.after:

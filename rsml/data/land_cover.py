@@ -1,0 +1,106 @@
+"""Land cover as labels: the classes GeoKR learns, and the table of their shares under each image."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rsml.data.samples import Samples, share_columns
+from rsml.errors import UserError
+
+logger = logging.getLogger("rsml")
+
+TABLE = "land_cover.csv"
+# Columns of the table that are no class.
+_ABOUT = ("path", "scene", "split", "covered")
+
+CLASSES: dict[str, tuple[int, ...]] = {
+    "artificial": (80,),
+    "bare": (90,),
+    "cultivated": (10,),
+    "forest": (20,),
+    "grassland": (30,),
+    "snow": (100,),
+    "water": (60,),
+    "wetland": (50,),
+}
+"""The 8 classes of GeoKR and their GlobeLand30 codes; shrubland, tundra and sea are none of them."""
+
+
+def shares_of(codes: np.ndarray, classes: dict[str, tuple[int, ...]] = CLASSES) -> tuple[np.ndarray, float]:
+    """Counts the classes of a land-cover raster.
+
+    Args:
+        codes: Any shape, whole numbers from 0 to 255.
+        classes: Codes of each class; all others count as not covered.
+
+    Returns:
+        `(classes,)` float32 shares of the covered pixels, which sum to one (or are 0 where nothing is covered), and
+        the covered fraction of all pixels.
+    """
+    counts = np.bincount(codes.ravel(), minlength=256)
+    pixels = np.array([counts[list(members)].sum() for members in classes.values()], dtype=np.float64)
+    covered = pixels.sum()
+    return (pixels / max(covered, 1)).astype(np.float32), float(covered / codes.size)
+
+
+def read_land_cover(file: str | Path, root: str | Path | None = None, allow_missing: bool = False) -> Samples:
+    """Reads a table of shares: `path`, optionally `scene`, `split` and `covered`, and one column a class.
+
+    Images under which nothing is covered, or whose shares are left empty, have no label; they are counted and left out.
+
+    Args:
+        file: The table.
+        root: Folder that the paths start from; the table's own if None.
+        allow_missing: Use the images that are there, instead of refusing the table for those that are not.
+    """
+    file = Path(file)
+    root = Path(root) if root is not None else file.parent
+    try:
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+            table = pd.read_csv(opened, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file; expected a table of path and land-cover shares") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
+        raise UserError(f"{file}: not a CSV table ({str(fault).strip()}); write it again") from None
+    names = [name for name in table.columns if name not in _ABOUT]
+    if "path" not in table or len(names) < 2:
+        raise UserError(
+            f"{file}: its columns are {', '.join(table.columns[:6])}; expected path, optionally split and covered, and "
+            "a column of shares for each of two classes or more"
+        )
+    table = table[["path", *table.columns.drop("path")]]
+    lines = np.arange(2, len(table) + 2)
+    uncovered = (table[names] == "").all(axis=1)
+    if "covered" in table:
+        uncovered |= share_columns(table, ["covered"], str(file))[:, 0] == 0
+    there = np.array([os.path.isfile(os.path.join(root, path)) for path in table["path"]], dtype=bool)
+    missing = table["path"][~uncovered & ~there]
+    if len(missing) and not allow_missing:
+        raise UserError(
+            f"{file}: {len(missing)} of its {len(table)} images (such as {missing.iloc[0]!r}) are not under {root}; "
+            "complete the set, or leave them out with --allow-missing (in Python: allow_missing=True)"
+        )
+    keep = (~uncovered & there).to_numpy()
+    if not keep.any():
+        raise UserError(f"{file}: none of its {len(table)} images lies over known land cover; nothing can be learned")
+    for count, why in ((int(uncovered.sum()), "lie over no known land cover"), (len(missing), "are missing")):
+        if count:
+            logger.info("%s: %d of %d images %s and are left out", file, count, len(table), why)
+    table = table[keep]
+    twice = table["path"][table["path"].duplicated()]
+    if len(twice):
+        raise UserError(f"{file}: {twice.iloc[0]!r} has two rows; keep one of them")
+    return Samples(
+        paths=table["path"].to_numpy(),
+        labels=share_columns(table, names, str(file), lines[keep]),
+        label_names=tuple(names),
+        task="proportions",
+        root=root,
+        scenes=table["scene"].to_numpy() if "scene" in table else None,
+        splits=table["split"].to_numpy() if "split" in table else None,
+    )
