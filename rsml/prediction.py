@@ -42,7 +42,7 @@ class SceneModel:
     Attributes:
         model: Raw images to probabilities.
         labels: Label names, in column order.
-        task: "multi-label" or "single-label".
+        task: "multi-label", "single-label" or "proportions".
         thresholds: `(labels,)`; a label is present when its probability is strictly greater.
         reading: How images must be read for this model: image size, bands, antialiasing.
     """
@@ -107,8 +107,8 @@ class SceneModel:
             raise faults[0]
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Returns 0/1 decisions of probabilities `(..., labels)`."""
-        if self.task == "single-label":
+        """Returns 0/1 decisions of probabilities `(..., labels)`; of shares, the dominant class."""
+        if self.task != "multi-label":
             return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
         return (scores > self.thresholds).astype(np.uint8)
 
@@ -244,7 +244,9 @@ def align(samples: Samples, scene_model: SceneModel) -> Samples:
 
 
 def _show_line(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:
-    present = sorted(np.flatnonzero(scene_model.decide(scores)), key=lambda column: -scores[column])
+    # Of shares all that show are named, not the greatest alone.
+    named = scores >= 0.005 if scene_model.task == "proportions" else scene_model.decide(scores)
+    present = sorted(np.flatnonzero(named), key=lambda column: -scores[column])
     print(f"{path}: " + (", ".join(f"{scene_model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
 
 
