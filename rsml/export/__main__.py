@@ -1,0 +1,68 @@
+"""Export a run and check every file: python -m rsml.export RUN --formats onnx tflite-int8"""
+
+import argparse
+import sys
+
+CHOICES = ("savedmodel", "tflite", "tflite-float16", "tflite-int8", "onnx")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rsml.export",
+        description="Write a trained model as SavedModel, TFLite and ONNX, compare each with Keras on real images, "
+        "print sizes, differences and times. A file that does not give the same answers is not kept.",
+        epilog="Exit code 0: all formats written; 2: bad input; 4: a format failed, the others were written.",
+    )
+    parser.add_argument("model", metavar="RUN_OR_CHECKPOINT", help="a run folder, or a .keras / .h5 file")
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        default=["all"],
+        choices=[*CHOICES, "all"],
+        metavar="FORMAT",
+        help=f"{', '.join(CHOICES)}, or all (default: all)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="(default: export/ in the run folder or beside the checkpoint)")
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=["64"],
+        metavar="N or IMAGE",
+        help="how many images of the run's test part to check on, or images, folders, globs of your own (default: 64)",
+    )
+    parser.add_argument("--root", metavar="FOLDER", help="where the images of the run lie now, if they were moved")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="fix the batch at N images, as some accelerators ask (default: any)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=128,
+        metavar="N",
+        help="images that set the ranges of int8: training images of the run, or every other image given "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line."""
+    options = vars(parse(arguments))
+    if "all" in options["formats"]:
+        options["formats"] = list(CHOICES)
+    from rsml.command import run
+
+    return run(lambda: _start(options))
+
+
+def _start(options: dict) -> int:
+    from rsml.export.command import export_command
+
+    return export_command(**options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
