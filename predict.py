@@ -24,9 +24,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--split",
-        default="test",
         choices=["train", "valid", "test", "all"],
-        help="part to measure on (default: %(default)s)",
+        help="part to measure on (default: test, or valid where there is no test part)",
     )
     parser.add_argument(
         "--out",

@@ -189,7 +189,7 @@ def measure_split(
     data: str | None,
     labels: str | None,
     root: str | None,
-    split: str,
+    split: str | None,
     out: str | None,
     as_json: bool,
     batch_size: int,
@@ -205,6 +205,8 @@ def measure_split(
         samples, divided = run.read_samples(root), True
     else:
         raise UserError(f"{source}: a checkpoint file alone knows no data; give images, or labelled data with --data")
+    # A published division may have no test part: what chose the model is all there is to measure on.
+    split = split or next((side for side in ("test", "valid") if (samples.splits == side).any()), "test")
     part = samples.part(split) if split != "all" and divided else samples
     if not len(part):
         raise UserError(f"{data or run.folder}: its {split} part is empty; choose another with --split")

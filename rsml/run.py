@@ -47,7 +47,7 @@ class Run:
 
     @classmethod
     def of(cls, experiment: Experiment, root: Path = ROOT, fresh: bool = False) -> Run:
-        """The experiment's run, new, the same again, or to be started over; writes nothing, refuses another's folder."""
+        """The experiment's run: new, the same again, or to start over. Writes nothing; refuses another's folder."""
         run = cls(Path(root) / experiment.name)
         if run.config.is_file() and not fresh:
             differences = _differences(_with_new_defaults(_read_json(run.config)), experiment.dump())

@@ -47,8 +47,8 @@ class ICE(Method):
     def _dropout_before_each(self) -> ICE:
         if len(self.dropouts) != len(self.widths) + 1:
             raise ValueError(
-                f"method 'ice' has {len(self.widths)} widths and {len(self.dropouts)} dropouts; give one dropout before "
-                f"each width and one before the logits, {len(self.widths) + 1} in all (0 drops nothing)"
+                f"method 'ice' has {len(self.widths)} widths and {len(self.dropouts)} dropouts; give one dropout "
+                f"before each width and one before the logits, {len(self.widths) + 1} in all (0 drops nothing)"
             )
         return self
 

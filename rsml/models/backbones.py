@@ -393,8 +393,8 @@ def pixels_of(
         preprocess = _learned_with(file)
     if not own and preprocess is None:
         raise UserError(
-            f"How {title} wants its pixels is not in the file: give preprocess= (predict.py: --preprocess) one of "
-            f"{', '.join(MODES)} ('none' if it takes 0 to 255)."
+            f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
+            "('none' if it takes 0 to 255; predict.py: --preprocess)."
         )
     return preprocess
 

@@ -237,6 +237,46 @@ def test_one_class_is_none(tmp_path):
         read_samples(images(tmp_path, "a/1.png", "a/2.png"))
 
 
+DIVIDED = [f"{part}/{name}/{number}.png" for part in ("train", "valid") for name in "ab" for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("more", "bare", "message"),
+    [
+        (["valid/c/1.png"], None, "train lacks c of valid; give each part every class"),
+        (["train/c/1.png", "train/d/1.png"], None, "valid lacks c, d of train"),
+        (["train/c/1.png", "valid/d/1.png"], None, "train lacks d of valid; valid lacks c of train"),
+        (["test/a/1.png", "test/c/1.png"], None, "train lacks c of test"),
+        ([], "valid/c", "a folder beside the class folders of {} without any image (such as valid/c)"),
+        ([], "test", "a folder beside the class folders of {} without any image (such as test)"),
+    ],
+)
+def test_parts_with_different_class_folders_are_refused(tmp_path, more, bare, message):
+    folder = images(tmp_path, *DIVIDED, *more)
+    if bare:
+        (folder / bare).mkdir()
+    with pytest.raises(UserError, match=re.escape(message.format(folder))) as fault:
+        read_samples(folder)
+    assert "\n" not in str(fault.value)
+    assert len(read_samples(folder, allow_missing=True)) == len(DIVIDED) + len(more)
+
+
+def test_a_test_part_may_have_fewer_classes(tmp_path, caplog):
+    samples = read_samples(images(tmp_path, *DIVIDED, "test/a/1.png"))
+    assert len(samples.part("test")) == 1
+    assert "no image of b is in test" in caplog.text
+
+
+@pytest.mark.parametrize("around", ["", "Images/", "set/Images/"])
+def test_a_class_folder_without_images_is_refused_and_documents_are_not(tmp_path, around):
+    folder = images(tmp_path, f"{around}a/1.png", f"{around}b/1.png")
+    images(folder / around, "splits/train.txt", "a/deep/notes.md", ".hidden/x", "__MACOSX/x")
+    assert read_samples(folder).label_names == ("a", "b")
+    images(folder / around, "c/Thumbs.db")
+    with pytest.raises(UserError, match=re.escape(f"(such as {around}c)")):
+        read_samples(folder)
+
+
 def test_class_folders_are_not_multilabel():
     with pytest.raises(UserError, match="needs a label file"):
         read_samples(SETS / "class_folders", task="multi-label")

@@ -1,19 +1,26 @@
 """ICE as a method: its head on any backbone, the objective it brings, what it refuses, and its config."""
 
+import json
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from rsml.config import Data, Experiment, override
+from rsml.config import Data, Experiment, load_config, override
+from rsml.data.samples import SPLITS
+from rsml.data.source import load_samples
 from rsml.errors import UserError
 from rsml.methods import ICE, LabelContext
 from rsml.models import load_backbone
 from rsml.models.backbones import smallest_image_size
 from rsml.models.insert import output_of
 from rsml.objectives import CrossEntropy, Focal, ImprovedCrossEntropy, NoObjective
-from rsml.training import build, choose_objective
+from rsml.prediction import measure_split
+from rsml.run import Run
+from rsml.training import build, choose_objective, train
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("forest", "sand", "water", "buildings", "field")
@@ -171,3 +178,92 @@ def test_what_cannot_be_is_one_line(settings, said):
         experiment(*settings)
     assert said in str(fault.value)
     assert "\n" not in str(fault.value) and len(str(fault.value)) < 300
+
+
+@pytest.fixture(scope="module")
+def divided(scene_folder, tmp_path_factory):
+    """The authors' "ready" layout: train/<class>/ and valid/<class>/, no third part."""
+    root = tmp_path_factory.mktemp("ready")
+    for number, image in enumerate(sorted(scene_folder.glob("*/*.png"))):
+        part = "valid" if number % 4 == 0 else "train"
+        (root / part / image.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, root / part / image.parent.name)
+    return root
+
+
+def recipe(*arguments, settings=()):
+    return override(load_config(ROOT / "configs" / "ice.py", arguments), settings)[0]
+
+
+SHORT = (
+    "methods.ice.pool=1",
+    "methods.ice.widths=[16]",
+    "methods.ice.dropouts=[0.1,0.1]",
+    "training.learning_rate=0.02",
+    "evaluation.resamples=0",
+    "evaluation.figures=false",
+)
+
+
+def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_path, capsys):
+    small = ("backbone=small", "weights=None", "size=32", "epochs=3")
+    run = train(recipe(f"folder={divided}", *small, settings=SHORT), root=tmp_path)
+    history, metrics = pd.read_csv(run.history), json.loads(run.metrics.read_text())
+    assert run.name == "ice-ucm" and list(metrics) == ["run", "valid"]
+    assert metrics["valid"]["metrics"]["accuracy"] == pytest.approx(history["val_accuracy"].max())
+    assert history["val_accuracy"].max() > 0.6
+    assert len(pd.read_csv(run.predictions)) == 9
+    options = {"data": None, "labels": None, "root": None, "split": None, "out": None, "batch_size": 8, "trust": False}
+    capsys.readouterr()
+    assert measure_split(str(run.folder), as_json=True, **options) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["metrics"]["accuracy"] == pytest.approx(metrics["valid"]["metrics"]["accuracy"])
+
+
+def test_the_honest_variant_tests_on_what_the_published_one_chooses_by(divided):
+    published = load_samples(recipe(f"folder={divided}").data)
+    honest = load_samples(recipe(f"folder={divided}", "honest=true").data)
+    assert {part: len(published.part(part)) for part in SPLITS} == {"train": 27, "valid": 9, "test": 0}
+    assert {part: len(honest.part(part)) for part in SPLITS} == {"train": 24, "valid": 3, "test": 9}
+    assert set(honest.part("test").paths) == set(published.part("valid").paths)
+
+
+def test_a_division_that_has_all_three_parts_needs_no_further_one(multilabel_csv):
+    with pytest.raises(UserError, match=r"has a validation and a test part of its own; leave out data.validation_from"):
+        load_samples(Data(source=str(multilabel_csv), validation_from_train=10))
+
+
+def test_what_cannot_be_built_leaves_no_folder_and_no_old_run_is_lost(divided, tmp_path):
+    small = (f"folder={divided}", "backbone=small", "weights=None", "size=32", "epochs=1")
+    with pytest.raises(UserError, match="pools 4 x 4"):
+        train(recipe(*small), root=tmp_path)
+    assert not list(tmp_path.iterdir())
+    run = Run.start(recipe(*small), tmp_path)
+    run.best.write_bytes(b"an old model")
+    before = {path: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(UserError, match="pools 4 x 4"):
+        train(recipe(*small), root=tmp_path, fresh=True)
+    assert {path: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fractions"),
+    [
+        ("ucm", (80, 20, 0)),
+        ("aid-50", (50, 50, 0)),
+        ("aid-70", (70, 30, 0)),
+        ("nwpu-20", (20, 80, 0)),
+        ("nwpu-30", (30, 70, 0)),
+        ("whu", (60, 40, 0)),
+    ],
+)
+def test_the_config_is_the_papers_recipe(dataset, fractions):
+    made = recipe(f"dataset={dataset}")
+    training, augment = made.training, made.augment
+    assert made.data.fractions == fractions and made.data.image_size == 256 and made.methods == (ICE(),)
+    assert (augment.rotation, augment.width_shift, augment.height_shift) == (22, 0.19, 0.18)
+    assert augment.horizontal_flip and not augment.vertical_flip
+    assert (training.optimizer, training.learning_rate, training.momentum) == ("sgd", 1e-3, 0.9)
+    assert (training.minimum_rate, training.backbone_rate) == (1e-4, 1.0)
+    assert (training.batch_size, training.epochs, training.monitor) == (32, 500, "accuracy")
+    assert (made.model.backbone, made.model.weights, made.model.preprocess) == ("nasnetmobile", "imagenet", "unit")
