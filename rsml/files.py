@@ -10,18 +10,20 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yields a path beside `path` to write to; what was written takes its place only when it is whole.
 
-    The stand-in keeps the suffix, since Keras chooses a format by it.
+    The stand-in keeps the suffix, since Keras chooses a format by it. Without `sync` a power cut may leave an empty
+    file; that is for files in great number whose loss is noticed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.writing-{os.getpid()}{path.suffix}")
     try:
         yield beside
-        with open(beside, "rb") as written:
-            os.fsync(written.fileno())
+        if sync:
+            with open(beside, "rb") as written:
+                os.fsync(written.fileno())
         os.replace(beside, path)
     except BaseException as fault:
         beside.unlink(missing_ok=True)

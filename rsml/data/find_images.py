@@ -12,7 +12,7 @@ from rsml.data.image_index import SUFFIXES
 from rsml.errors import UserError
 
 
-def find_images(named: Iterable[str]) -> Iterator[str]:
+def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
     """Yields image paths: a folder gives the images below it, `-` reads a list from stdin, `@file` from a file.
 
     What is named must exist, except on a list: a missing file there is met when it is read, and holds nobody up.
@@ -29,7 +29,7 @@ def find_images(named: Iterable[str]) -> Iterator[str]:
                     f"{name[1:]}: list not readable ({error.strerror}); give a text file with one image path a line"
                 ) from None
         elif os.path.isdir(name):
-            yield from _below(name)
+            yield from _below(name, suffixes)
         elif os.path.isfile(name):
             yield name
         else:
@@ -38,22 +38,22 @@ def find_images(named: Iterable[str]) -> Iterator[str]:
                 raise UserError(
                     f"{name}: no such image, folder or run; give an existing path, a glob, @list.txt, or - for stdin"
                 )
-            yield from find_images(found)
+            yield from find_images(found, suffixes)
 
 
 def _lines(lines: Iterable[str]) -> Iterator[str]:
     return (line for line in map(str.strip, lines) if line and not line.startswith("#"))
 
 
-def _below(folder: str) -> Iterator[str]:
+def _below(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     found = False
     for parent, folders, files in os.walk(folder):
         folders.sort()
         for file in sorted(files):
-            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
+            if Path(file).suffix.lower() in suffixes and not file.startswith("."):
                 found = True
                 yield os.path.join(parent, file)
     if not found:
         raise UserError(
-            f"{folder}: no image in this folder or below it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+            f"{folder}: no image in this folder or below it; expected files ending in {', '.join(sorted(suffixes))}"
         )
