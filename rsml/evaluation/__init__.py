@@ -13,6 +13,7 @@ from rsml.evaluation.measure import HEADLINE, measure
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
 from rsml.evaluation.proportions import proportions_metrics
 from rsml.evaluation.report import confusion_table, headline_table, per_label_table, summary
+from rsml.evaluation.seeds import SeedsTest, paired_seeds_test
 from rsml.evaluation.thresholds import tune_global_threshold, tune_thresholds
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "EvaluationError",
     "Interval",
     "PairedTest",
+    "SeedsTest",
     "bootstrap_interval",
     "bootstrap_intervals",
     "confusion_table",
@@ -27,6 +29,7 @@ __all__ = [
     "headline_table",
     "measure",
     "multilabel_metrics",
+    "paired_seeds_test",
     "paired_test",
     "per_label_table",
     "proportions_metrics",

@@ -48,9 +48,9 @@ class PairedTest:
 
     Args:
         metric: its name.
-        value_a: of model a.
-        value_b: of model b.
-        difference: `value_a - value_b` with its bootstrap interval.
+        a: of model a, with its bootstrap interval.
+        b: of model b, on the same resamples.
+        difference: `a - b` with its interval.
         p_value: two-sided, of no difference.
         only_a_right: images that a alone gets right (single-label; None otherwise).
         only_b_right: images that b alone gets right.
@@ -58,13 +58,23 @@ class PairedTest:
     """
 
     metric: str
-    value_a: float
-    value_b: float
+    a: Interval
+    b: Interval
     difference: Interval
     p_value: float
     only_a_right: int | None = None
     only_b_right: int | None = None
     mcnemar_p: float | None = None
+
+    @property
+    def value_a(self) -> float:
+        """Of model a."""
+        return self.a.value
+
+    @property
+    def value_b(self) -> float:
+        """Of model b."""
+        return self.b.value
 
     def __str__(self) -> str:
         text = (
@@ -125,7 +135,7 @@ def bootstrap_intervals(
         view = part.view(weights)
         for name in metrics:
             samples[name].append(definitions[name](view))
-    return {name: _interval(values[name], np.concatenate(samples[name]), level) for name in metrics}
+    return {name: make_interval(values[name], np.concatenate(samples[name]), level) for name in metrics}
 
 
 def bootstrap_interval(
@@ -163,7 +173,7 @@ def bootstrap_interval(
         raise EvaluationError(f"{len(truth)} rows of labels do not fit {len(values)} rows of scores")
     drawn = (np.repeat(np.arange(len(truth)), row.astype(int)) for row in _rows(len(truth), resamples, seed))
     samples = np.array([metric(truth[rows], values[rows]) for rows in drawn], dtype=float)
-    return _interval(np.asarray(metric(truth, values), dtype=float), samples, level)
+    return make_interval(np.asarray(metric(truth, values), dtype=float), samples, level)
 
 
 def paired_test(
@@ -207,11 +217,6 @@ def paired_test(
     if a.samples.ndim > 1:
         raise EvaluationError(f"a paired test needs a metric that is one number, {name} is one per label")
     samples = a.samples - b.samples
-    # Sums in another order leave dust, which must not decide a tie.
-    samples[np.abs(samples) < 1e-12] = 0.0
-    seen = samples[~np.isnan(samples)]
-    tail = min((seen <= 0).sum(), (seen >= 0).sum())
-    p_value = min(1.0, 2 * (tail + 1) / (len(seen) + 1))
     right: dict[str, Any] = {}
     if _task(labels, task, [metric] if isinstance(metric, str) else []) == "single-label":
         part_a, part_b = SinglelabelPart(labels, scores_a), SinglelabelPart(labels, scores_b)
@@ -219,8 +224,16 @@ def paired_test(
         only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
         exact = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
         right = {"only_a_right": only_a, "only_b_right": only_b, "mcnemar_p": float(exact)}
-    difference = _interval(np.asarray(a.value - b.value), samples, level)
-    return PairedTest(name, a.value, b.value, difference, p_value, **right)
+    difference = make_interval(np.asarray(a.value - b.value), samples, level)
+    return PairedTest(name, a, b, difference, two_sided_p(samples), **right)
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Twice the smaller share of resamples on either side of zero, ties on both; never 0."""
+    seen = differences[~np.isnan(differences)]
+    # Sums in another order leave dust, which must not decide a tie.
+    tail = min((seen < 1e-12).sum(), (seen > -1e-12).sum())
+    return float(min(1.0, 2 * (tail + 1) / (len(seen) + 1)))
 
 
 def _task(labels: ArrayLike, task: Task | None, metrics: Sequence[str]) -> Task:
@@ -269,7 +282,8 @@ def _resamples(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield np.stack([next(rows) for _ in range(min(block, resamples - start))]).astype(np.float64)
 
 
-def _interval(value: np.ndarray, samples: np.ndarray, level: float) -> Interval:
+def make_interval(value: np.ndarray, samples: np.ndarray, level: float) -> Interval:
+    """A percentile interval of the metric on every resample."""
     tail = 50 * (1 - level)
     ends = np.full((2, *samples.shape[1:]), np.nan)
     defined = ~np.isnan(samples).all(axis=0)
