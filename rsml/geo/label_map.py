@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rasterio.windows import Window
 from rsml.files import replacing
 from rsml.geo.geopackage import PolygonLayer
 from rsml.geo.scene import Scene
-from rsml.geo.window_scores import Status
+from rsml.geo.window_scores import Status, not_written
 from rsml.geo.windows import WindowGrid
 from rsml.prediction import SceneModel
 
@@ -83,21 +82,19 @@ def write_map(folder: Path, scene: Scene, grid: WindowGrid, records: np.ndarray,
         For each label, in how many cells it was decided.
     """
     decided = np.zeros(len(model.labels), np.int64)
-    with contextlib.ExitStack() as files:
-        raster = files.enter_context(replacing(folder / PROBABILITIES))
-        tiles = files.enter_context(replacing(folder / TILES))
-        tiles.unlink(missing_ok=True)
-        with _naming_faults(folder / PROBABILITIES), _new_raster(raster, scene, grid, model) as dataset:
-            with _naming_faults(folder / TILES), PolygonLayer(tiles, "tiles", scene.crs, _columns(model)) as layer:
-                for part in means(grid, records):
-                    window = Window.from_slices(_pair(part.rows), _pair(part.columns))
-                    dataset.write(np.moveaxis(part.scores, -1, 0), window=window)
-                    decided += _add_tiles(layer, part, scene, grid, model)
+    with _naming_faults(folder), replacing(folder / PROBABILITIES) as raster, replacing(folder / TILES) as tiles:
+        with (
+            _new_raster(raster, scene, grid, model) as dataset,
+            PolygonLayer(tiles, "tiles", scene.crs, _columns(model)) as layer,
+        ):
+            for part in means(grid, records):
+                window = Window.from_slices(_pair(part.rows), _pair(part.columns))
+                dataset.write(np.moveaxis(part.scores, -1, 0), window=window)
+                decided += _add_tiles(layer, part, scene, grid, model)
             factors = [2**power for power in range(1, 12) if max(grid.cells) >= _SMALLEST_OVERVIEW * 2**power]
             if factors:
                 dataset.build_overviews(factors, Resampling.average)
-        with _naming_faults(folder / PROBABILITIES):
-            _check_readable(raster)
+        _check_readable(raster)
     return dict(zip(model.labels, decided.tolist(), strict=True))
 
 
@@ -171,13 +168,14 @@ def top_labels(scores: np.ndarray, model: SceneModel) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _naming_faults(file: Path) -> Iterator[None]:
-    """Makes what GDAL and SQLite raise, at a full disk say, an OSError that names the file."""
+def _naming_faults(folder: Path) -> Iterator[None]:
+    """Makes what GDAL and SQLite raise, at a full disk say, one line that names the file."""
     try:
         yield
-    except (RasterioError, sqlite3.OperationalError) as error:
-        words = " ".join(str(error.__cause__ or error).split())
-        raise OSError(errno.EIO, f"not written ({words})", str(file)) from None
+    except RasterioError as error:
+        raise not_written(folder / PROBABILITIES, error) from None
+    except sqlite3.Error as error:
+        raise not_written(folder / TILES, error) from None
 
 
 def _check_readable(raster: Path) -> None:

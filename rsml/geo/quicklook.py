@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,25 @@ from rsml.prediction import SceneModel
 _CELLS, _PIXELS = 512, 1000
 _LEGEND, _PANELS = 16, 8
 _OTHER = "#4d5359"
+_ON_TOP = {
+    "multi-label": "most probable of the labels decided",
+    "single-label": "most probable class",
+    "proportions": "class with the largest share",
+}
+# What maps have accustomed people to; other labels get the colours that are left.
+_FAMILIAR = [
+    ({"water", "lake", "river", "wetland", "wetlands"}, "#3b82d0"),
+    ({"sea", "ocean"}, "#1b3f8b"),
+    ({"trees", "tree", "forest", "woodland"}, "#1f6b34"),
+    ({"grass", "meadow", "grassland", "pasture", "herbaceous"}, "#93cf62"),
+    ({"field", "agricultural", "crop", "crops", "cropland", "farmland", "cultivated"}, "#f0c93a"),
+    ({"chaparral", "shrub", "shrubland", "bushes"}, "#9a9a3c"),
+    ({"sand", "beach", "desert"}, "#f6e3a8"),
+    ({"soil", "bare", "barren", "bareland"}, "#b0743f"),
+    ({"buildings", "building", "residential", "developed", "built"}, "#d7372f"),
+    ({"pavement", "road", "freeway", "runway", "impervious"}, "#8d8f96"),
+    ({"snow", "ice", "glacier"}, "#e6f4fa"),
+]
 
 
 def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[float, float]) -> Figure:
@@ -56,10 +76,9 @@ def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[
     frames.show(large[0], image)
     large[0].set_title(shorten(Path(scene.path).name, 48), fontsize=10, color=DARK)
     frames.show(large[1], _grey(image))
-    colours = _colours(shown, len(model.labels))
+    colours = _colours(shown, model.labels)
     frames.overlay(large[1], np.dstack([colours[top], np.where(top >= 0, 0.62, 0.0)]))
-    what = "most probable of the labels decided" if model.task == "multi-label" else "most probable class"
-    large[1].set_title(what, fontsize=10, color=DARK)
+    large[1].set_title(_ON_TOP[model.task], fontsize=10, color=DARK)
     _legend(large[1], model, shown, colours, top, decisions, cells)
     for axes, label in zip(small, panels, strict=True):
         frames.show(axes, _grey(image), ticks=False)
@@ -113,21 +132,27 @@ class _Frames:
 
 
 def _layout(aspect: float, panels: int) -> tuple[Figure, list[Axes], list[Axes]]:
-    """Two large panels with room for a legend at their right, and rows of four small ones below."""
-    side = 5.2 / max(1.0, aspect)
-    rows = math.ceil(panels / 4)
-    large, small = side * aspect + 0.5, (2 * side + 1.9) / 4 * aspect + 0.3
-    small = min(small, 3.2)
-    figure = Figure(figsize=(2 * side + 2.4, large + rows * small + 0.2), layout="constrained")
+    """Two large panels with room for a legend at their right, and rows of small ones below.
+
+    The panels of a long strip are wide, and lie below one another.
+    """
+    beside, columns = (1, 2) if aspect < 0.4 else (2, 4)
+    side = (5.2 if beside == 2 else 9.0) / max(1.0, aspect)
+    rows = math.ceil(panels / columns)
+    width = beside * side + 2.4
+    large, small = side * aspect + 0.5, min((width - 0.5) / columns * aspect + 0.3, 3.2)
+    heights = [large] * (2 // beside) + [small] * rows
+    figure = Figure(figsize=(width, sum(heights) + 0.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
-    ratios = [large] + [small] * rows
-    grid = figure.add_gridspec(1 + rows, 1, height_ratios=ratios)
-    top = grid[0].subgridspec(1, 2)
-    pictures = [figure.add_subplot(top[0, column]) for column in range(2)]
-    below = []
-    for row in range(rows):
-        line = grid[1 + row].subgridspec(1, 4)
-        below += [figure.add_subplot(line[0, column]) for column in range(min(4, panels - 4 * row))]
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+
+    def line(row: int, places: int, filled: int) -> list[Axes]:
+        inner = grid[row].subgridspec(1, places)
+        return [figure.add_subplot(inner[0, place]) for place in range(filled)]
+
+    first = len(heights) - rows
+    pictures = [axes for row in range(first) for axes in line(row, beside, beside)]
+    below = [axes for row in range(rows) for axes in line(first + row, columns, min(columns, panels - columns * row))]
     return figure, pictures, below
 
 
@@ -161,15 +186,29 @@ def _by_share(top: np.ndarray, labels: int) -> list[int]:
     return [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]][:_LEGEND]
 
 
-def _colours(shown: Sequence[int], labels: int) -> np.ndarray:
+def _colours(shown: Sequence[int], names: Sequence[str]) -> np.ndarray:
     """`(labels + 1, 3)`; the last row is for no label."""
     # The ten strong colours first, then their pale twins.
     strong, pale = (matplotlib.colormaps["tab20"].colors[first::2] for first in (0, 1))
-    palette = [colour for colour in (*strong, *pale) if max(colour) - min(colour) > 0.05]
-    colours = np.tile(to_rgb(_OTHER), (labels + 1, 1))
-    for place, label in enumerate(shown):
-        colours[label] = palette[place % len(palette)]
+    free = [*strong, *pale]
+    colours = np.tile(to_rgb(_OTHER), (len(names) + 1, 1))
+    familiar = {colour: words for words, colour in _FAMILIAR}
+    own: dict[int, tuple[float, float, float]] = {}
+    for label in shown:
+        spoken = set(re.split(r"[^a-z]+", names[label].lower()))
+        for colour, words in familiar.items():
+            if spoken & words:
+                own[label] = to_rgb(colour)
+                del familiar[colour]
+                break
+    free = [colour for colour in free if all(_distance(colour, taken) > 0.35 for taken in own.values())]
+    for label in shown:
+        colours[label] = own[label] if label in own else free.pop(0) if free else to_rgb(_OTHER)
     return colours
+
+
+def _distance(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(np.linalg.norm(np.subtract(a, b)))
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

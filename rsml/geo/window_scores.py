@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rsml.errors import UserError
+
 
 class Status(IntEnum):
     """What became of a window; the 0 of a file that lost its end in a power cut is none of them."""
@@ -67,5 +69,12 @@ class WindowScores:
                 file.write(records.tobytes())
         except OSError as fault:
             os.truncate(self.file, size)
-            fault.filename = fault.filename or str(self.file)
-            raise
+            raise not_written(self.file, fault) from None
+
+
+def not_written(file: Path, fault: Exception) -> UserError:
+    """What a full disk, or the like, means to the user."""
+    words = getattr(fault, "strerror", None) or " ".join(str(fault.__cause__ or fault).split())
+    return UserError(
+        f"{file}: could not be written ({words}); what is labelled is kept: make room and run the same command again"
+    )
