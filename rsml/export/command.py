@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import rsml
 from rsml.data.find_images import find_images
@@ -26,8 +27,6 @@ from rsml.export.formats import FORMATS, INPUT, OUTPUT, Format, Runner, Source, 
 from rsml.files import remove, replacing, write_text
 from rsml.prediction import SceneModel, open_model
 from rsml.run import Run
-
-logger = logging.getLogger(__name__)
 
 SOME_FAILED = 4
 TOLERANCE = 1e-3
@@ -81,9 +80,11 @@ def export_command(
     file = Path(model) if run is None else run.best
     folder = Path(out) if out else file.parent / "export"
     checked_on, calibrated_on, said = gather_images(scene_model, run, images, root, calibration)
-    logger.info(said)
     checks, faults = export(scene_model, file, folder, formats, checked_on, calibrated_on, batch)
-    print(json.dumps([asdict(check) for check in checks]) if as_json else table(checks, scene_model.task))
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks]))
+    else:
+        print(f"{said}\n\n{table(checks, scene_model.task)}")
     for name, fault in faults.items():
         print(f"error: {name}: {fault}", file=sys.stderr)
     if not as_json and len(checks) > 1:
@@ -120,8 +121,7 @@ def export(
     faults: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as workspace:
         source = Source(scene_model.model, about, calibration, Path(workspace), batch)
-        for number, name in enumerate(formats, 1):
-            logger.info("[%d of %d] %s", number, len(formats), name)
+        for name in tqdm(formats, "Exporting", unit=" formats", disable=None):
             try:
                 checks.append(_export_one(name, FORMATS[name], source, scene_model, folder, images, expected))
             except OSError:

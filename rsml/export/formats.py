@@ -25,7 +25,7 @@ import tensorflow as tf
 from rsml.errors import UserError
 from rsml.export.portable import kept_in_float, portable
 
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
 OPSET = 18
 Runner = Callable[[np.ndarray], np.ndarray]
 
@@ -71,10 +71,11 @@ class Source:
     def saved_model(self) -> Path:
         """A SavedModel in the workspace, which TFLite is made from too."""
         folder = self.workspace / "saved_model"
-        archive = keras.export.ExportArchive()
-        archive.track(self.portable)
-        archive.add_endpoint("serve", self.function)
-        archive.write_out(folder, verbose=False)
+        # Keras's own export keeps every weight twice.
+        module = tf.Module()
+        module.weights = [variable.value for variable in self.portable.variables]
+        module.serve = self.function
+        tf.saved_model.save(module, str(folder), signatures={SIGNATURE: self.function})
         extra = folder / "assets.extra"
         extra.mkdir()
         for name, text in companions(self.about).items():
@@ -138,7 +139,14 @@ def _write_saved_model(source: Source, path: Path) -> None:
 
 def _open_saved_model(path: Path) -> Runner:
     loaded = tf.saved_model.load(str(path))
-    return lambda images: loaded.serve(tf.constant(images))[OUTPUT].numpy()
+    serve = loaded.signatures[SIGNATURE]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        # `loaded` owns the weights that `serve` reads.
+        _ = loaded
+        return serve(**{INPUT: tf.constant(images)})[OUTPUT].numpy()
+
+    return run
 
 
 def _write_tflite(source: Source, path: Path) -> None:
@@ -190,7 +198,7 @@ def _write_int8(source: Source, path: Path) -> None:
 
 
 def _converter(source: Source) -> Any:
-    return tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model), signature_keys=["serve"])
+    return tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model), signature_keys=[SIGNATURE])
 
 
 def _finish_tflite(source: Source, path: Path, content: bytes) -> None:
