@@ -138,8 +138,8 @@ def longitude_latitude_bounds(grid: Grid) -> tuple[float, float, float, float]:
     for pole in (-90.0, 90.0):
         if not grid.crs.is_geographic and _holds(grid, pole):
             west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
-    spare = 0.01 * max(east - west, north - south)
-    return float(west - spare), float(south - spare), float(east + spare), float(north + spare)
+    wide, high = 0.01 * (east - west), 0.01 * (north - south)
+    return float(west - wide), float(south - high), float(east + wide), float(north + high)
 
 
 def _holds(grid: Grid, pole: float) -> bool:
