@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="further variants: one for every combination of the values of all --grid options",
     )
     parser.add_argument(
+        "--curve",
+        metavar="KEY=VALUE,VALUE,...",
+        help="train every variant at each value of a numeric setting, compare at equal values, and draw curve.png: "
+        "the first metric against the value, a line a variant (e.g. data.train_fraction=0.01,0.05,0.2,1)",
+    )
+    parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of every variant (default: 0 1 2)"
     )
     parser.add_argument("--name", required=True, help="name of the comparison: runs land in checkpoint/<name>/")
@@ -79,19 +86,31 @@ def grid(axes: Sequence[str]) -> list[list[str]]:
     Args:
         axes: `key=value,value,...` each.
     """
-    from rsml.errors import UserError
-
     choices = []
     for axis in axes:
-        key, separator, values = axis.partition("=")
-        if not separator or not values:
-            raise UserError(f"--grid {axis}: expected key=value,value,..., e.g. methods.signa.heads=1,2,4")
-        choices.append([(key, value) for value in values.split(",")])
+        key, values = axis_of("--grid", axis)
+        choices.append([(key, value) for value in values])
     return [
-        ["+".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen), *(f"{k}={v}" for k, v in chosen)]
+        ["+".join(_short(key, value) for key, value in chosen), *(f"{k}={v}" for k, v in chosen)]
         for chosen in itertools.product(*choices)
         if chosen
     ]
+
+
+def axis_of(option: str, axis: str) -> tuple[str, list[str]]:
+    """The key of `key=value,value,...` and its values."""
+    from rsml.errors import UserError
+
+    key, separator, values = axis.partition("=")
+    if not separator or not values:
+        raise UserError(f"{option} {axis}: expected key=value,value,..., e.g. methods.signa.heads=1,2,4")
+    return key, values.split(",")
+
+
+def _short(key: str, value: str) -> str:
+    """A setting as part of a run's name: of a path its last part, of other signs dashes."""
+    value = value.rstrip("/").rpartition("/")[2]
+    return f"{key.rpartition('.')[2]}={re.sub('[^A-Za-z0-9._+=-]+', '-', value)}"
 
 
 def compare(
@@ -103,8 +122,11 @@ def compare(
     metrics: Sequence[str] | None = None,
     part: str = "test",
     retrieval: bool = False,
+    curve: str | None = None,
 ) -> pd.DataFrame:
     """Trains what is not trained yet and returns one row a variant and seed; writes runs.csv and table.md into `root`.
+
+    With a curve every variant has a row a value, table.md a table a value, and curve.png shows the first metric.
 
     Args:
         experiment: What all variants share.
@@ -114,40 +136,69 @@ def compare(
         metrics: Columns of the table; None takes the task's headline metrics.
         part: "test" or "valid".
         retrieval: Measure each run's retrieval of its training part by its test part too.
+        curve: `key=value,value,...`: train every variant at each of the values.
     """
     import keras
     import pandas as pd
 
     from rsml.config import override
     from rsml.evaluation import HEADLINE
-    from rsml.files import replacing, write_text
+    from rsml.files import replacing
     from rsml.retrieval.commands import measure_run
     from rsml.training import train
 
     # Every variant is checked before the first is trained: a typing fault must not cost a night.
-    planned = [
-        (name, seed, override(experiment, [*settings, f"seed={seed}", f"name={name}-seed{seed}"])[0])
-        for seed in seeds
-        for name, settings in variants.items()
-    ]
+    key, values = axis_of("--curve", curve) if curve else ("", [""])
+    planned = []
+    for seed, value, (name, settings) in itertools.product(seeds, values, variants.items()):
+        at = {key: _number(key, value)} if curve else {}
+        full = f"{name}+{_short(key, value)}" if curve else name
+        asked = [*settings, *([f"{key}={value}"] if curve else []), f"seed={seed}", f"name={full}-seed{seed}"]
+        planned.append(({"variant": name, "seed": seed, **at}, override(experiment, asked)[0]))
     rows = []
-    for number, (name, seed, variant) in enumerate(planned, 1):
-        logger.info("[%d of %d] %s, seed %d", number, len(planned), name, seed)
+    for number, (about, variant) in enumerate(planned, 1):
+        logger.info("[%d of %d] %s", number, len(planned), variant.name)
         run = train(variant, root=root)
         measured = json.loads(run.metrics.read_text(encoding="utf-8"))
         neighbours = measure_run(run) if retrieval else {}
-        rows.append({"variant": name, "seed": seed, **measured[part]["metrics"], **neighbours})
+        rows.append({**about, **measured[part]["metrics"], **neighbours})
         table = pd.DataFrame(rows)
         with replacing(root / "runs.csv") as beside:
             table.to_csv(beside, index=False)
-        write_text(root / "table.md", markdown(table, metrics or HEADLINE[measured[part]["task"]]))
+        _write(root, table, metrics or HEADLINE[measured[part]["task"]], key)
         keras.utils.clear_session()
     return table
+
+
+def _number(key: str, value: str) -> float:
+    from rsml.errors import UserError
+
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"--curve {key}: expected numbers, found '{value}'; use --grid for other values") from None
+
+
+def _write(root: Path, table: pd.DataFrame, metrics: Sequence[str], key: str) -> None:
+    """Writes the table, and with a key a table for each of its values and the curve."""
+    from rsml.files import write_text
+
+    if not key:
+        write_text(root / "table.md", markdown(table, metrics))
+        return
+    by_value = [
+        f"{key} = {value:g}\n\n{markdown(rows.drop(columns=key), metrics)}" for value, rows in table.groupby(key)
+    ]
+    write_text(root / "table.md", "\n".join(by_value))
+    from rsml.evaluation import figures
+
+    figures.save(figures.score_curve(table, key, metrics[0]), root / "curve.png")
 
 
 def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     """One row a variant: mean and deviation over seeds, and the difference to the first variant, paired by seed."""
     from rsml.errors import UserError
+    from rsml.evaluation.measure import NOT_PERCENT
     from rsml.settings import nearest
 
     for metric in metrics:
@@ -162,9 +213,10 @@ def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     for name, rows in by_variant.items():
         cells = [name, str(len(rows))]
         for metric in metrics:
-            cells.append(_mean(rows[metric]))
+            scale = 1 if metric in NOT_PERCENT else 100
+            cells.append(_mean(scale * rows[metric]))
             difference = (rows[metric] - by_variant[baseline][metric]).dropna()
-            cells.append("" if name == baseline else _mean(difference, sign=True))
+            cells.append("" if name == baseline else _mean(scale * difference, sign=True))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -172,8 +224,8 @@ def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
 def _mean(values: pd.Series, sign: bool = False) -> str:
     if values.empty:
         return "-"
-    spread = f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{100 * values.mean():{'+' if sign else ''}.2f}{spread}"
+    spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():{'+' if sign else ''}.2f}{spread}"
 
 
 def main() -> int:
@@ -205,6 +257,7 @@ def _compare(options: argparse.Namespace) -> int:
         metrics=options.metrics,
         part=options.part,
         retrieval=options.retrieval,
+        curve=options.curve,
     )
     print((root / "table.md").read_text(encoding="utf-8") + f"runs and table: {root}")
     return 0

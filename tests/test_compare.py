@@ -6,6 +6,8 @@ import rsml.training
 from rsml.compare import compare, grid, markdown, parse
 from rsml.config import Data, Experiment, Training
 from rsml.errors import UserError
+from rsml.files import write_json
+from rsml.run import Run
 
 
 def test_the_table_is_mean_deviation_and_paired_difference():
@@ -93,3 +95,46 @@ def test_retrieval_and_neighbours_are_columns_like_the_others(experiment, tmp_pa
     assert len(kept) == 6
     assert 0 < table["map@5"].item() <= 1 and 0 < table["knn_samples_f1"].item() <= 1
     assert "| variant | seeds | map@5 | vs plain | knn_samples_f1 | vs plain |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_path_in_a_grid_becomes_a_name_that_a_folder_can_have():
+    (found,) = grid(["model.weights=checkpoint/geo kr/"])
+    assert found == ["weights=geo-kr", "model.weights=checkpoint/geo kr/"]
+
+
+def test_a_curve_trains_every_variant_at_every_value_and_compares_at_equal_ones(experiment, tmp_path, monkeypatch):
+    trained = {}
+
+    def noted(variant, root):
+        run = Run(root / variant.name)
+        trained[run.name] = variant
+        write_json(
+            run.metrics, {"test": {"task": "multi-label", "metrics": {"example_f1": variant.data.train_fraction}}}
+        )
+        return run
+
+    monkeypatch.setattr(rsml.training, "train", noted)
+    variants = {"plain": ["methods=plain"], "se": ["methods=se-net"]}
+    options = {"root": tmp_path, "metrics": ["example_f1"], "curve": "data.train_fraction=0.05,1"}
+    table = compare(experiment, variants, [0, 1], **options)
+    assert table[["variant", "data.train_fraction"]].to_numpy().tolist() == 2 * [
+        ["plain", 0.05], ["se", 0.05], ["plain", 1.0], ["se", 1.0]
+    ]  # fmt: skip
+    one = trained["se+train_fraction=0.05-seed1"]
+    assert one.data.train_fraction == 0.05 and one.methods[0].kind == "se-net" and one.seed == 1
+    text = (tmp_path / "table.md").read_text()
+    below, above = text.split("data.train_fraction = 1\n")
+    assert "| se | 2 | 5.00 ± 0.00 | +0.00 ± 0.00 |" in below and "| se | 2 | 100.00 ± 0.00 |" in above
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_a_curve_needs_numbers(experiment, tmp_path):
+    with pytest.raises(UserError, match=r"--curve methods: expected numbers, found 'plain'"):
+        compare(experiment, {"a": []}, [0], root=tmp_path, curve="methods=plain,signa")
+
+
+def test_what_is_counted_in_nats_is_not_shown_as_a_percentage():
+    runs = pd.DataFrame({"variant": ["a"], "seed": [0], "kl_divergence": [0.25], "dominant_accuracy": [0.5]})
+    assert (
+        markdown(runs, ["kl_divergence", "dominant_accuracy"]).splitlines()[2].startswith("| a | 1 | 0.25 |  | 50.00")
+    )

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rsml.evaluation.bootstrap import Interval
 from rsml.evaluation.checks import EvaluationError, check_multilabel, check_threshold
+from rsml.evaluation.curves import learning_curves, score_curve
 from rsml.evaluation.drawing import (
     BLUE,
     DARK,
@@ -49,26 +49,13 @@ __all__ = [
     "per_label_f1",
     "precision_recall",
     "save",
+    "score_curve",
     "score_panel",
     "shares",
     "tsne",
 ]
 
 SPLIT_COLOURS = {"train": BLUE, "valid": ORANGE, "test": GREEN, "": GREY}
-
-# Metrics worth a curve, in this order, where the history has them; the titles they get.
-_CURVES = {
-    "loss": "loss",
-    "example_f1": "example F1",
-    "map_over_seen_labels": "mAP",
-    "mean_average_precision": "mAP",
-    "micro_f1": "micro F1",
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "dominant_accuracy": "dominant-class accuracy",
-    "kl_divergence": "KL divergence (nats)",
-    "learning_rate": "learning rate",
-}
 
 
 def label_counts(labels: ArrayLike, splits: ArrayLike, label_names: Sequence[str]) -> Figure:
@@ -231,45 +218,6 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str]) -> Figure:
         f"{right} of {int(support.sum())} images right ({100 * right / max(1, support.sum()):.2f} %)", fontsize=11
     )
     figure.colorbar(image, ax=axes, fraction=0.035, pad=0.015, label="share of the true class")
-    return figure
-
-
-def learning_curves(history: pd.DataFrame, metrics: Sequence[str] | None = None, best: int | None = None) -> Figure:
-    """One panel a metric, training and validation together, epoch by epoch.
-
-    Args:
-        history: one row an epoch, columns as in Keras (`loss`, `val_loss`, ...), with or without `epoch`.
-        metrics: which, without `val_`; a choice of the usual ones when None.
-        best: the epoch that was kept, marked by a line.
-    """
-    known = list(dict.fromkeys(column.removeprefix("val_") for column in history.columns if column != "epoch"))
-    known = [name for name in known if pd.api.types.is_numeric_dtype(history.get(name, history.get(f"val_{name}")))]
-    shown = list(metrics) if metrics else [name for name in _CURVES if name in known] or known
-    if "map_over_seen_labels" in shown and not metrics:
-        shown = [name for name in shown if name != "mean_average_precision"]
-    unknown = [name for name in shown if name not in known]
-    if unknown or not shown:
-        missing = unknown[0] if unknown else "a metric"
-        raise EvaluationError(f"the history has no {missing}: its columns are {', '.join(map(str, history.columns))}")
-    epochs = history["epoch"] if "epoch" in history else pd.Series(np.arange(len(history)), index=history.index)
-    marker = "o" if len(history) < 30 else None
-    figure, panels = small_multiples(len(shown), columns=3, width=3.7, height=2.7)
-    for axes, name in zip(panels, shown, strict=True):
-        for column, label, colour in ((name, "train", GREY), (f"val_{name}", "valid", BLUE)):
-            if column in history:
-                single = f"val_{name}" not in history
-                colour = BLUE if single else colour
-                axes.plot(epochs, history[column], color=colour, marker=marker, markersize=3, label=label)
-        axes.set_title(_CURVES.get(name, name.replace("_", " ")), fontsize=10)
-        axes.set_xlabel("epoch", fontsize=9)
-        if name == "learning_rate":
-            axes.set_yscale("log")
-        elif len(axes.lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
-        if best is not None:
-            axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        open_frame(axes)
     return figure
 
 

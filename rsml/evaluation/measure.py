@@ -16,6 +16,9 @@ HEADLINE = {
 }
 """The metrics a task's papers lead with, shown while training."""
 
+NOT_PERCENT = {"coverage_error", "kl_divergence", "cross_entropy"}
+"""Metrics counted in labels or nats, which are no share of anything."""
+
 
 def measure(
     labels: np.ndarray, scores: np.ndarray, task: str, thresholds: float | np.ndarray = 0.5

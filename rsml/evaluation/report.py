@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rsml.evaluation.bootstrap import Task, bootstrap_intervals, format_interval
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import task_metrics
+from rsml.evaluation.measure import NOT_PERCENT, task_metrics
 
 Style = Literal["text", "markdown", "csv"]
 
@@ -51,8 +51,6 @@ _PROPORTIONS_SCALARS = (
     ("overlap of shares", "overlap"),
     ("mean absolute error", "mean_absolute_error"),
 )
-NOT_PERCENT = {"coverage_error", "kl_divergence"}
-"""Counted in labels or nats, not a share."""
 # Metrics of each label that get an interval.
 _WITH_INTERVAL = {
     "multi-label": ("per_label_f1", "per_label_ap"),
