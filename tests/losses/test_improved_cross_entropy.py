@@ -5,6 +5,9 @@ import tensorflow as tf
 
 from rsml.losses import ImprovedCrossEntropy
 
+# Keras rounds what a loss returns to the loss's dtype.
+ROUNDING = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 1e-6, "float64": 1e-6}
+
 
 def formula(target, p, epsilon=1e-7):
     """The method sheet's formula in float64."""
@@ -50,12 +53,13 @@ def test_penalty_vanishes_when_the_top_class_is_right():
     np.testing.assert_allclose(found, [-np.log(0.7), -np.log(0.2) + 0.5], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("label", [0, 1])
-def test_zero_and_one_are_finite(value_and_gradient, label):
+def test_zero_and_one_are_finite(value_and_gradient, label, dtype):
     p = np.array([[1.0, 0.0, 0.0]])
-    value, gradient = value_and_gradient(ImprovedCrossEntropy(), [label], p)
-    np.testing.assert_allclose(value, formula(np.eye(3)[[label]], p)[0], rtol=1e-5, atol=1e-6)
-    assert np.isfinite(gradient).all()
+    value, gradient = value_and_gradient(ImprovedCrossEntropy(dtype=dtype), [label], p, dtype)
+    np.testing.assert_allclose(value, formula(np.eye(3)[[label]], p)[0], rtol=ROUNDING[dtype], atol=1e-6)
+    assert np.isfinite(gradient.astype("float64")).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -65,12 +69,16 @@ def test_saturated_logits_are_finite_and_still_teach(value_and_gradient, dtype):
     np.testing.assert_allclose(gradient.astype("float32"), [[1, -1, 0]], atol=1e-3)
 
 
-def test_half_precision_is_computed_in_single(case):
-    classes, _, logits, _ = case
-    half = tf.constant(logits, "float16")
-    found = ImprovedCrossEntropy(from_logits=True, dtype="float32")(classes, half)
-    expected = ImprovedCrossEntropy(from_logits=True)(classes, tf.cast(half, "float32"))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [None, "half"])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_half_precision_is_computed_in_single(case, half, dtype, from_logits):
+    classes, one_hot, logits, p = case
+    rounded = tf.constant(logits if from_logits else p, half)
+    seen = rounded.numpy().astype("float64")
+    loss = ImprovedCrossEntropy(from_logits, reduction=None, dtype=half if dtype else None)
+    expected = formula(one_hot, softmax(seen) if from_logits else seen)
+    np.testing.assert_allclose(loss(classes, rounded), expected, ROUNDING[half if dtype else "float32"])
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
@@ -93,6 +101,16 @@ def test_sample_weights(case):
     weights = np.linspace(0, 2, 32)
     found = ImprovedCrossEntropy()(classes, p, sample_weight=weights)
     np.testing.assert_allclose(found, (weights * formula(one_hot, p)).mean(), rtol=1e-6)
+
+
+def test_maps_of_pixels_have_a_value_and_a_weight_each(case):
+    classes, one_hot, _, p = case
+    weights = np.linspace(0, 2, 32).reshape(2, 4, 4)
+    arguments = (classes.reshape(2, 4, 4), p.reshape(2, 4, 4, 7))
+    expected = formula(one_hot, p).reshape(2, 4, 4)
+    np.testing.assert_allclose(ImprovedCrossEntropy(reduction=None)(*arguments), expected, rtol=1e-6)
+    found = ImprovedCrossEntropy(reduction="sum")(*arguments, sample_weight=weights)
+    np.testing.assert_allclose(found, (weights * expected).sum(), rtol=1e-6)
 
 
 def test_trains_with_class_numbers(case):
