@@ -18,7 +18,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "then images, folders, globs, @list.txt, or - for a list on stdin",
     )
     parser.add_argument("--data", metavar="SOURCE", help="labelled data to measure on: a folder or a CSV file")
-    parser.add_argument("--labels", metavar="FILE", help="label file of --data")
+    parser.add_argument("--label-file", metavar="FILE", help="label file of --data, where it is not in its usual place")
     parser.add_argument(
         "--root", metavar="FOLDER", help="where the images of the run's own data lie now, if they were moved"
     )
@@ -38,9 +38,39 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="print JSON instead of tables: one line an image, or one object of metrics",
     )
+    parser.add_argument(
+        "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: %(default)s)")
     parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
+    other = parser.add_argument_group("models that rsml did not train (docs/checkpoints.md)")
+    other.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help="names of the model's classes in its order: a,b,c, a text, CSV or JSON file, or the folder of class "
+        "folders that it learned from",
+    )
+    other.add_argument(
+        "--task", choices=["single-label", "multi-label"], help="where its last layer has no softmax or sigmoid"
+    )
+    other.add_argument("--preprocess", metavar="MODE", help="how it wants its pixels, where that is not in the file")
+    other.add_argument(
+        "--image-size", type=_sides, metavar="N or HxW", help="image size, where it takes images of any size"
+    )
+    other.add_argument(
+        "--save", metavar="FILE", help="write it as an rsml model (.keras, .h5), which needs none of these options"
+    )
     return parser.parse_args(arguments)
+
+
+def _sides(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError
+    return sides[0], sides[-1]
+
+
+_sides.__name__ = "image size"  # what argparse calls it
 
 
 def main() -> int:
@@ -53,14 +83,23 @@ def main() -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from rsml import prediction
+    from rsml.errors import UserError
 
-    source, images = prediction.split_inputs(options.inputs)
+    given = vars(options)
+    source, images = prediction.split_inputs(given.pop("inputs"))
+    told = {key: given.pop(key) for key in ("labels", "task", "preprocess", "image_size")}
+    if told["labels"] is not None:
+        from rsml.label_names import read_label_names
+
+        told["labels"] = read_label_names(told["labels"])
     if images and options.data:
-        from rsml.errors import UserError
-
         raise UserError(f"{images[0]}: images and --data are two different jobs; give one of them")
-    job = prediction.label_images if images else prediction.measure_split
-    return job(source, images=images, **{key: value for key, value in vars(options).items() if key != "inputs"})
+    if options.plain and options.as_json:
+        raise UserError("--plain and --json are two ways of printing; give one of them")
+    if options.save and (images or options.data):
+        raise UserError(f"--save {options.save}: saving is a job of its own; give no images and no --data with it")
+    job = prediction.save_model if options.save else prediction.label_images if images else prediction.measure_split
+    return job(source, images=images, told=told, **given)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import sys
@@ -28,7 +29,9 @@ from rsml.evaluation.report import headline_table, per_label_table, summary
 from rsml.files import replacing
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
-from rsml.run import Run
+from rsml.models.foreign import as_scene_classifier
+from rsml.models.weight_files import find_weights
+from rsml.run import ROOT, Run
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +57,25 @@ class SceneModel:
     reading: dict[str, Any]
 
     @classmethod
-    def load(cls, source: str | Path, trust: bool = False) -> SceneModel:
-        """Reads a run folder, a `.keras` or a `.h5` file; one that is no rsml classifier is refused."""
-        return cls.of(load_model(source, trust), str(source))
+    def load(cls, source: str | Path, trust: bool = False, **told: Any) -> SceneModel:
+        """Reads a run folder, a `.keras` or a `.h5` file.
+
+        Args:
+            source: The file or run folder.
+            trust: Let a file run the code it carries.
+            **told: What a classifier made elsewhere does not say itself: `labels`, and `task`, `preprocess` and
+                `image_size` where they are needed (see `as_scene_classifier`).
+        """
+        model = load_model(source, trust)
+        told = {key: value for key, value in told.items() if value is not None}
+        if predictions_layer(model) is None:
+            told.setdefault("labels", None)
+            model = as_scene_classifier(model, str(source), file=find_weights(source), **told)
+        elif told:
+            options = ", ".join("--" + key.replace("_", "-") for key in told)
+            hint = " (the label file of --data is --label-file)" if "labels" in told else ""
+            raise UserError(f"{source}: an rsml model, which says by itself what {options} would; leave it out{hint}")
+        return cls.of(model, str(source))
 
     @classmethod
     def of(cls, model: keras.Model, name: str = "model") -> SceneModel:
@@ -73,10 +92,19 @@ class SceneModel:
                     f"{name}: its layer '{layer.name}' holds a graph of {nodes} labels, but the model has "
                     f"{len(last.labels)}; the file was put together wrongly, train it again"
                 )
-        data = Data.model_validate((last.experiment or {}).get("data", {}))
+        bands = model.input_shape[-1]
+        unsaid = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
+        data = Data.model_validate((last.experiment or {}).get("data", unsaid))
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
         return cls(model, last.labels, last.task, thresholds, reading)
+
+    def save(self, file: str | Path) -> None:
+        """Writes the model as one that any other part of rsml takes without being told more."""
+        if Path(file).suffix not in (".keras", ".h5"):
+            raise UserError(f"{file}: expected a file ending in .keras or .h5 to save the model in")
+        with replacing(file) as beside:
+            self.model.save(beside)
 
     def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
@@ -152,30 +180,66 @@ def split_inputs(inputs: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, list(inputs)
 
 
-def open_model(source: str | None, trust: bool = False) -> tuple[SceneModel, Run | None]:
-    """Opens a run folder, a checkpoint file, or the newest run."""
+def open_model(source: str | None, trust: bool = False, **told: Any) -> tuple[SceneModel, Run | None]:
+    """Opens a run folder, a checkpoint file, or the newest run; for `told` see `SceneModel.load`."""
     if source is not None and not Path(source).is_dir():
-        return SceneModel.load(source, trust), None
-    run = Run.open(source) if source is not None else Run.newest()
-    return SceneModel.load(run.best, trust or run.experiment().model.trust), run
+        return SceneModel.load(source, trust, **told), None
+    run = Run.open(source) if source is not None else _newest_run()
+    return SceneModel.load(run.best, trust or run.experiment().model.trust, **told), run
+
+
+def _newest_run() -> Run:
+    try:
+        return Run.newest()
+    except UserError as fault:
+        # Published checkpoints are put into this folder, and which of several is meant nobody knows.
+        files = sorted(path for path in ROOT.glob("*") if path.suffix in (".h5", ".hdf5", ".keras"))
+        if not files:
+            raise
+        raise UserError(
+            f"{ROOT}/: no run with a model in it, but {len(files)} checkpoint files; name one: "
+            f"python predict.py {files[0]} --labels NAMES --data FOLDER"
+        ) from fault
+
+
+def save_model(source: str | None, *, save: str, trust: bool, told: dict[str, Any] | None = None, **_: Any) -> int:
+    """Opens a model, with what it is told, and writes it as an rsml model."""
+    scene_model, _run = open_model(source, trust, **(told or {}))
+    scene_model.save(save)
+    print(f"{save}: {scene_model.task}, {len(scene_model.labels)} labels: {', '.join(scene_model.labels)}")
+    return 0
 
 
 def label_images(
-    source: str | None, *, images: Sequence[str], out: str | None, as_json: bool, batch_size: int, trust: bool, **_: Any
+    source: str | None,
+    *,
+    images: Sequence[str],
+    out: str | None,
+    as_json: bool,
+    plain: bool = False,
+    batch_size: int,
+    trust: bool,
+    told: dict[str, Any] | None = None,
+    **_: Any,
 ) -> int:
     """Prints and writes the labels of images; returns 3 if some could not be read."""
-    scene_model, _ = open_model(source, trust)
+    scene_model, _run = open_model(source, trust, **(told or {}))
     bad: list[ImageError] = []
     done, begun = 0, time.monotonic()
     out = out or "predictions.csv"
     show = _show_json if as_json else _show_line
+    found = find_images(images)
+    first = list(itertools.islice(found, 1))  # before the file is opened: a wrong name must not empty an older one
     with PredictionWriter(out, scene_model) as writer:
         # On a terminal the printed labels are progress enough.
-        rows = scene_model.stream(find_images(images), bad, batch_size)
+        rows = scene_model.stream(itertools.chain(first, found), bad, batch_size)
         for path, scores in tqdm(rows, "Labelling", unit=" images", delay=2, disable=sys.stdout.isatty()):
             writer.write(path, scores)
-            show(scene_model, path, scores)
             done += 1
+            if plain:
+                _show_plain(scene_model, done, scores)
+            else:
+                show(scene_model, path, scores)
     for fault in bad:
         print(f"skipped: {fault}", file=sys.stderr)
     rate = done / max(time.monotonic() - begun, 1e-9)
@@ -187,19 +251,21 @@ def measure_split(
     source: str | None,
     *,
     data: str | None,
-    labels: str | None,
+    label_file: str | None,
     root: str | None,
     split: str | None,
     out: str | None,
     as_json: bool,
+    plain: bool = False,
     batch_size: int,
     trust: bool,
+    told: dict[str, Any] | None = None,
     **_: Any,
 ) -> int:
     """Measures a model on a part of its run's data or of other labelled data; prints tables, writes predictions."""
-    scene_model, run = open_model(source, trust)
+    scene_model, run = open_model(source, trust, **(told or {}))
     if data is not None:
-        samples = align(read_samples(data, labels=labels), scene_model)
+        samples = align(read_samples(data, labels=label_file), scene_model)
         divided = bool((samples.splits != "").any())
     elif run is not None:
         samples, divided = run.read_samples(root), True
@@ -218,6 +284,9 @@ def measure_split(
     if as_json:
         print(json.dumps(measured))
     else:
+        if plain:
+            for number, row in enumerate(scores, 1):
+                _show_plain(scene_model, number, row)
         print(f"{split if divided else 'all'} part:")
         print(headline_table(measured))
         print(per_label_table(measured))
@@ -250,6 +319,11 @@ def _show_line(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:
     named = scores >= 0.005 if scene_model.task == "proportions" else scene_model.decide(scores)
     present = sorted(np.flatnonzero(named), key=lambda column: -scores[column])
     print(f"{path}: " + (", ".join(f"{scene_model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
+
+
+def _show_plain(scene_model: SceneModel, number: int, scores: np.ndarray) -> None:
+    named = [name for name, said in zip(scene_model.labels, scene_model.decide(scores), strict=True) if said]
+    print(f"Image {number} = {', '.join(named) or '(no label)'}")
 
 
 def _show_json(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:

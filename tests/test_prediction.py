@@ -71,7 +71,7 @@ def test_images_of_other_sizes_and_kinds_are_taken(run, tmp_path, monkeypatch, c
 
 
 def test_the_runs_test_part_is_measured(run, capsys):
-    options = {**OPTIONS, "data": None, "labels": None, "root": None, "split": "test", "as_json": True}
+    options = {**OPTIONS, "data": None, "label_file": None, "root": None, "split": "test", "as_json": True}
     assert measure_split(str(run.folder), **options) == 0
     told = json.loads(capsys.readouterr().out)
     kept = json.loads(run.metrics.read_text())["test"]
@@ -84,7 +84,7 @@ def test_other_data_in_another_spelling_and_order_is_measured_alike(run, multila
     table = table[["path", "grass", "Tree", "waters"]].iloc[:5]
     other = tmp_path / "other.csv"
     table.to_csv(other, index=False)
-    options = {**OPTIONS, "data": str(other), "labels": None, "root": None, "split": "all", "as_json": True}
+    options = {**OPTIONS, "data": str(other), "label_file": None, "root": None, "split": "all", "as_json": True}
     assert measure_split(str(run.folder), **options | {"out": str(tmp_path / "p.csv")}) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 5
 
@@ -137,10 +137,96 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, name, content, said):
     assert "\n" not in str(fault.value)
 
 
-def test_a_keras_model_that_names_no_labels_is_refused(tmp_path):
-    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]).save(tmp_path / "m.keras")
-    with pytest.raises(UserError, match="names no labels"):
-        SceneModel.load(tmp_path / "m.keras")
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A classifier of another hand for the three colours of `scene_folder`, that scales pixels itself."""
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    # Scores rise with green, with red, and with blue: forest, sand (which is taken for forest), water.
+    kernel = np.array([[0, 9, 0], [9, 2, 0], [0, 0, 12]], "float32")
+    model.layers[-1].set_weights([kernel, np.array([0, -3, -2], "float32")])
+    path = tmp_path_factory.mktemp("foreign") / "m.keras"
+    model.save(path)
+    return path
+
+
+def script(monkeypatch, *arguments):
+    """Runs predict.py in this process and returns its exit code."""
+    monkeypatch.syspath_prepend(ROOT)
+    import predict
+
+    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+    return predict.main()
+
+
+def test_a_model_of_another_hand_asks_for_class_names(foreign, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert script(monkeypatch, foreign, "--data", scene_folder) == 2
+    said = capsys.readouterr().err
+    assert "names no labels; it has 3 classes" in said and "--labels" in said and said.count("\n") == 1
+    assert script(monkeypatch, foreign, "--data", scene_folder, "--labels", "forest,sand") == 2
+    assert "has 3 classes, but there are 2 label names" in capsys.readouterr().err
+    assert script(monkeypatch, foreign, "--data", scene_folder, "--labels", "forest,sand,snow") == 2
+    assert "3 labels, not the model's 3 (unknown to it: water)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_another_hand_is_measured_and_printed_plainly(foreign, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = ["--labels", scene_folder, "--plain"]
+    assert script(monkeypatch, foreign, "--data", scene_folder, *told) == 0
+    said = capsys.readouterr().out
+    table = pd.read_csv("predictions.csv")
+    chosen = table[["forest", "sand", "water"]].idxmax(axis=1)
+    plain = [line for line in said.splitlines() if line.startswith("Image ")]
+    assert plain == [f"Image {number} = {name}" for number, name in enumerate(chosen, 1)]
+    truth = [Path(path).parent.name for path in table["path"]]
+    right = 100 * np.mean(chosen == truth)
+    assert 60 < right < 70 and f"{right:.2f}" in said.split("part:")[1]
+    assert all(name in said.split("part:")[1] for name in ("forest", "sand", "water", "accuracy"))
+
+
+def test_images_are_printed_plainly_in_order(foreign, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = [scene_folder / "water" / "water00.png", scene_folder / "forest" / "forest01.png"]
+    assert script(monkeypatch, foreign, *images, "--labels", "forest,sand,water", "--plain") == 0
+    assert capsys.readouterr().out == "Image 1 = water\nImage 2 = forest\n"
+    assert script(monkeypatch, foreign, *images, "--labels", "a,b,c", "--plain", "--json") == 2
+
+
+def test_what_a_model_was_told_is_kept_in_a_saved_one(foreign, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert script(monkeypatch, foreign, "--labels", "forest,sand,water", "--save", "own.keras") == 0
+    again = SceneModel.load("own.keras")
+    images = np.stack([decode(path) for path in sorted(scene_folder.glob("*/*0.png"))])
+    theirs = keras.models.load_model(foreign).predict(images.astype("float32"), verbose=0)
+    np.testing.assert_allclose(again.model.predict(images, verbose=0), theirs, atol=1e-6)
+    assert (again.labels, again.task) == (("forest", "sand", "water"), "single-label")
+    assert script(monkeypatch, "own.keras", "--labels", "a,b,c", "--data", scene_folder) == 2
+    assert "--label-file" in capsys.readouterr().err
+    assert script(monkeypatch, foreign, "--labels", "a,b,c", "--save", "own.txt") == 2
+    assert sorted(os.listdir()) == ["own.keras"]
+
+
+def test_a_wrong_name_does_not_empty_an_older_table(foreign, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("predictions.csv").write_text("kept")
+    assert script(monkeypatch, foreign, "nothing.png", "--labels", "a,b,c") == 2
+    assert Path("predictions.csv").read_text() == "kept"
+
+
+def test_downloaded_checkpoints_are_named_where_no_run_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "NasNet_Mobile.h5").write_bytes(b"")
+    assert script(monkeypatch) == 2
+    assert "python predict.py checkpoint/NasNet_Mobile.h5" in capsys.readouterr().err
 
 
 def test_the_script_reads_a_list_from_stdin_and_exits_3(run, scene_folder, tmp_path):

@@ -4,7 +4,6 @@ import json
 
 import h5py
 import numpy as np
-
 import tf_keras
 from tf_keras import layers
 

@@ -56,7 +56,7 @@ def test_the_test_file_is_laid_out_as_keras_2_2_5_did(ice):
     assert stem["config"]["kernel_initializer"]["class_name"] == "VarianceScaling"
     assert entry(config, "stem_bn1")["inbound_nodes"] == [[["stem_conv1", 0, 0, {}]]]
     assert [name.split(b"/")[-1] for name in names] == [b"depthwise_kernel:0", b"pointwise_kernel:0"]
-    with pytest.raises(Exception, match="batch_input_shape|Unrecognized|could not be deserialized|ICE"):
+    with pytest.raises(Exception, match=r"batch_input_shape|Unrecognized|could not be deserialized|ICE"):
         keras.saving.load_model(ice[1])
 
 
@@ -263,9 +263,9 @@ def test_bytecode_in_an_old_file_does_not_run(tmp_path):
     model = tf_keras.Model(image, tf_keras.layers.Dense(2)(tf_keras.layers.Flatten()(x)))
     path = keras2.save(model, tmp_path / "old.h5")
     marker.unlink()
-    with pytest.raises(UserError, match="carries code .*Lambda"):
+    with pytest.raises(UserError, match=r"carries code .*Lambda"):
         load_model(path)
-    with pytest.raises(UserError, match="carries code .*Lambda"):
+    with pytest.raises(UserError, match=r"carries code .*Lambda"):
         load_backbone(path, image_size=32)
     assert not marker.exists()
     load_model(path, trust=True)(IMAGES)
