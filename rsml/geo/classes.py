@@ -119,6 +119,10 @@ class Classes:
     names: tuple[str, ...]
     meaning: dict[int, str]
 
+    def counted(self) -> list[str]:
+        """The classes, and the sea where a code means it."""
+        return [*self.names, *[SEA] * (SEA in self.meaning.values())]
+
     def missing(self, nodata: int | None) -> set[int]:
         """The codes without information: those of the list, and the map's own nodata unless the list knows better."""
         own = {nodata} if nodata is not None and nodata not in self.meaning else set()

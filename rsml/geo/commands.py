@@ -61,9 +61,9 @@ def supervise_tiles(
     """Writes proportions under tiles and prints what is under all of them together."""
     done = supervise(tiles, land_cover, classes, counts=not no_json, **options)
     reasons = ", ".join(f"{number} {reason}" for reason, number in done.left_out.most_common())
-    total = done.tiles + done.left_out.total()
+    left_out = sum(done.left_out.values())
     print(
-        f"{total} tiles: {done.tiles} with proportions, {done.left_out.total()} left out"
+        f"{done.tiles + left_out} tiles: {done.tiles} with proportions, {left_out} left out"
         + f" ({reasons})" * bool(reasons)
     )
     for name, share in sorted(done.proportions.items(), key=lambda item: -item[1]):
@@ -77,7 +77,8 @@ def supervise_tiles(
     if picture:
         from rsml.geo.picture import draw
 
-        print(f"picture: {draw(picture, tiles, land_cover or [], classes, done.folder, picture_scene, options)}")
+        maps = {name: options[name] for name in ("nodata", "crs")}
+        print(f"picture: {draw(picture, tiles, land_cover or [], classes, done.folder, picture_scene, **maps)}")
     return SOME_FAILED if done.left_out.keys() & {DAMAGED_MAP, UNREADABLE} else 0
 
 

@@ -104,7 +104,7 @@ def crop(
             except UserError as fault:
                 faults[source.name] = fault
         tasks = [{**vars(source), "out": str(out), "options": options.model_dump(mode="json")} for source in usable]
-        with tqdm(total=total, unit=" tiles", desc="cutting", mininterval=1, delay=2) as progress:
+        with tqdm(total=total, unit=" tiles", desc="cutting", mininterval=1, delay=2, leave=False) as progress:
             for number, result in run_jobs(crop_scene, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     faults[usable[number].name] = result

@@ -106,7 +106,7 @@ def supervise(
             for first in range(0, len(sources), _TOGETHER)
         ]
         results: dict[int, list] = {}
-        with tqdm(total=len(sources), unit=" tiles", desc="counting", mininterval=1, delay=2) as progress:
+        with tqdm(total=len(sources), unit=" tiles", desc="counting", mininterval=1, delay=2, leave=False) as progress:
             for number, result in run_jobs(count_tiles, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     raise result
@@ -118,7 +118,7 @@ def supervise(
     write_json(
         folder / SUMMARY,
         {
-            "classes": {name: sorted(c for c, n in meaning.meaning.items() if n == name) for name in _order(meaning)},
+            "classes": {name: sorted(c for c, n in meaning.meaning.items() if n == name) for name in meaning.counted()},
             "maps": maps,
             "tiles": done.tiles,
             "left_out": dict(done.left_out),
@@ -236,7 +236,7 @@ def _write(
                 pixels = _by_class(tile["pixels"], meaning)
                 file = folder / COUNTS / Path(os.path.relpath(source.path, base)).with_suffix(".json")
                 with replacing(file, sync=False) as beside:
-                    beside.write_text(json.dumps({name: int(pixels[name]) for name in _order(meaning)}, indent=4))
+                    beside.write_text(json.dumps({name: int(pixels[name]) for name in meaning.counted()}, indent=4))
     total = sum(totals.values())
     done.proportions = {name: totals[name] / total for name in meaning.names} if total else {}
     return done
@@ -261,11 +261,6 @@ def _why_not(by_class: Counter, covered: float, min_covered: float) -> str | Non
     if covered == 0:
         return ALL_SEA if set(by_class) == {SEA} else NO_CLASS
     return LITTLE if covered < min_covered else None
-
-
-def _order(meaning: Classes) -> list[str]:
-    """The classes, and the sea where the map knows it: what the counts of a tile tell."""
-    return [*meaning.names, *[SEA] * (SEA in meaning.meaning.values())]
 
 
 def _digits(share: float) -> str:
