@@ -23,7 +23,7 @@ The published protocol is the default, for these figures are its own and such fo
 what chose the epoch also tests it. `honest=true` chooses by a tenth of the training images and tests, once, on the very
 images that are "valid" otherwise; report that one.
 
-The authors fell from 0.001 to 0.0001 by hand, in several rounds; here the rate falls when validation has not risen for
+How the authors went from 0.001 to 0.0001 is not stated; here the rate falls when validation has not risen for
 20 epochs, and training ends when it has not for 50. 500 epochs at 256 px need a GPU.
 `backbone=small weights=None size=128 epochs=2` is a try-out that fetches nothing.
 """

@@ -1,6 +1,7 @@
 """Every fault a user can cause, through the scripts' own doors: one line that names the thing, exit code 2."""
 
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -66,11 +67,12 @@ def training(source, *settings):
         (["model.backbone=nasnetmobile", "data.image_size=16"], "nasnet"),
         (["model.weights=nothing.h5"], "nothing.h5"),
         (["model.backbone=resnet50", "model.weights=imagenet"], "weights= a file"),
+        (["model.backbone=small", "model.weights=imagenet"], "--set model.weights=None"),
+        (["methods=ice"], "raise data.image_size to 97 or more"),
         (["methods=signa"], "occur together"),
         (["training.monitor=mAP"], "mAP"),
         (["data.fractions=[70,20,20]"], "110"),
         (["data.split_files=['a','b','c']"], "a"),
-        (["data.bands=[4]"], "band"),
         (["name=../up"], "name"),
     ],
 )
@@ -78,6 +80,24 @@ def test_train_refuses(fails, classes, settings, said, tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     assert said.lower() in fails(*training(classes, *settings)).lower()
+    assert not Path("checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda parts: shutil.rmtree(parts / "valid" / "b"), "valid lacks b of train"),
+        (lambda parts: (parts / "valid" / "b").rename(parts / "valid" / "c"), "train lacks c of valid"),
+        (lambda parts: (parts / "train" / "c").mkdir(), "without any image (such as train/c)"),
+        (lambda parts: [image.unlink() for image in (parts / "valid").rglob("*.png")], "(such as valid)"),
+    ],
+)
+def test_train_refuses_parts_that_do_not_fit_together(fails, classes, tmp_path, change, said):
+    for part in ("train", "valid"):
+        shutil.copytree(classes, tmp_path / "parts" / part)
+    change(tmp_path / "parts")
+    assert said in fails(*training(tmp_path / "parts"))
+    assert not Path("checkpoint").exists()
 
 
 def test_train_refuses_a_folder_without_images(fails, tmp_path):
@@ -88,6 +108,10 @@ def test_train_refuses_a_folder_without_images(fails, tmp_path):
 def test_train_refuses_a_class_with_one_image(fails, classes):
     picture(classes / "lonely" / "only.png", seed=99)
     assert "lonely" in fails(*training(classes))
+
+
+def test_train_refuses_bands_that_images_do_not_have(fails, classes):
+    assert "band" in fails(*training(classes, "data.bands=[4]"))
 
 
 def test_train_names_a_bad_image(fails, classes):
