@@ -36,7 +36,9 @@ class Run:
         self.history = self.folder / "history.csv"
         self.metrics = self.folder / "metrics.json"
         self.predictions = self.folder / "predictions.csv"
+        self.report = self.folder / "report.txt"
         self.figures = self.folder / "figures"
+        self.export = self.folder / "export"
         self.logs = self.folder / "logs"
         self.retrieval = self.folder / "retrieval"
         self.retrieval_metrics = self.folder / "retrieval.json"
@@ -100,7 +102,7 @@ class Run:
         """Removes the files a run writes, and nothing a person put beside them."""
         for path in (
             self.config, self.samples, self.origin, self.best, self.best_h5, self.last, self.history, self.metrics,
-            self.predictions, self.figures, self.logs, self.retrieval,
+            self.predictions, self.report, self.figures, self.export, self.logs, self.retrieval,
             self.retrieval_metrics, self.state.parent,
         ):  # fmt: skip
             remove(path)

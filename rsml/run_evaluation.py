@@ -12,8 +12,8 @@ import numpy as np
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.evaluation import headline_table, summary, tune_thresholds
-from rsml.files import replacing, write_json
+from rsml.evaluation import full_report, headline_table, summary, tune_thresholds
+from rsml.files import replacing, write_json, write_text
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.prediction import PredictionWriter, SceneModel
@@ -64,6 +64,8 @@ def evaluate_run(run: Run, samples: Samples) -> None:
     else:
         with replacing(run.predictions) as beside, PredictionWriter(beside, scene_model) as writer:
             writer.write_all(parts[measured].paths, scores[measured])
+        told = [f"{name} part: {full_report(summaries[name])}" for name in ("test", "valid") if name in summaries]
+        write_text(run.report, "\n".join([f"run {run.name}\n", *told]))
         if options.figures:
             draw_figures(
                 run.figures,

@@ -12,7 +12,7 @@ from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.measure import HEADLINE, measure
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
 from rsml.evaluation.proportions import proportions_metrics
-from rsml.evaluation.report import confusion_table, headline_table, per_label_table, summary
+from rsml.evaluation.report import confusion_table, full_report, headline_table, per_label_table, summary
 from rsml.evaluation.seeds import SeedsTest, paired_seeds_test
 from rsml.evaluation.thresholds import tune_global_threshold, tune_thresholds
 
@@ -26,6 +26,7 @@ __all__ = [
     "bootstrap_intervals",
     "confusion_table",
     "format_interval",
+    "full_report",
     "headline_table",
     "measure",
     "multilabel_metrics",

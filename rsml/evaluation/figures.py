@@ -94,7 +94,7 @@ def label_counts(labels: ArrayLike, splits: ArrayLike, label_names: Sequence[str
     name_rows(axes, [label_names[label] for label in order])
     axes.set_xlabel("images")
     if len(parts) > 1:
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(parts), frameon=False, fontsize=9)
     return figure
 
 
@@ -199,7 +199,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str]) -> Figure:
     size = max(4.5, 0.29 * width + 1.5)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(np.where(share > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(np.where(share > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     for row, column in zip(*np.nonzero(counts), strict=True):
         wrong = row != column
         colour = "white" if share[row, column] > 0.6 else ("#a32020" if wrong else DARK)

@@ -53,8 +53,8 @@ _PROPORTIONS_SCALARS = (
 )
 # Metrics of each label that get an interval.
 _WITH_INTERVAL = {
-    "multi-label": ("per_label_f1", "per_label_ap"),
-    "single-label": ("per_label_f1", "per_label_ap"),
+    "multi-label": ("per_label_precision", "per_label_recall", "per_label_f1", "per_label_ap"),
+    "single-label": ("per_label_precision", "per_label_recall", "per_label_f1", "per_label_ap"),
     "proportions": ("per_label_absolute_error",),
 }
 
@@ -153,7 +153,7 @@ def headline_table(evaluation: dict[str, Any], style: Style = "text") -> str:
 
 
 def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
-    """One line a label: support, AP, precision, recall, F1, and where known its edges, threshold and F1 interval.
+    """One line a label: support, AP, precision, recall, F1 with their intervals, and where known edges and threshold.
 
     For proportions: the images that a class dominates, its true and predicted share, its error, its recall.
 
@@ -167,21 +167,14 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
         return render(plain, [[_plain(entry[name]) for name in plain] for entry in entries], style)
     if evaluation["task"] == "proportions":
         return _share_table(evaluation, style)
-    header = ["label", "images", "AP", "precision", "recall", "F1"]
-    interval = "f1_interval" in entries[0]
     edges, threshold = "edges" in entries[0], "threshold" in entries[0]
-    if interval:
-        header.append(f"F1, {_level(evaluation)} interval")
-    header += ["edges"] * edges + ["threshold"] * threshold
+    header = ["label", "images", "AP", "precision", "recall", "F1", *["edges"] * edges, *["threshold"] * threshold]
     rows = []
     for entry in entries:
-        row = [
-            entry["label"],
-            str(entry["support"]),
-            *(_percent(entry[n]) for n in ("ap", "precision", "recall", "f1")),
-        ]
-        if interval:
-            row.append(_ends(entry["f1_interval"]))
+        row = [entry["label"], str(entry["support"])]
+        for name in ("ap", "precision", "recall", "f1"):
+            ends = entry.get(f"{name}_interval")
+            row.append(_percent(entry[name]) + (f" {_ends(ends)}" if ends else ""))
         if edges:
             row.append(_plain(entry["edges"]))
         if threshold:
@@ -222,6 +215,18 @@ def confusion_table(evaluation: dict[str, Any], most: int = 10, style: Style = "
     pairs = [divmod(int(place), len(names)) for place in order if counts.flat[place] > 0]
     rows = [[names[i], names[j], str(counts[i, j]), f"{100 * counts[i, j] / support[i]:.2f}"] for i, j in pairs]
     return render(["images of", "called", "images", "% of class"], rows, style)
+
+
+def full_report(evaluation: dict[str, Any]) -> str:
+    """All tables of an evaluation as text: headline, every label, and what a single-label model confuses.
+
+    Args:
+        evaluation: a `summary`, or the same read back from JSON.
+    """
+    parts = [headline_table(evaluation), per_label_table(evaluation)]
+    if "confusion_matrix" in evaluation:
+        parts.append("confused most:\n\n" + confusion_table(evaluation))
+    return "\n".join(parts)
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:

@@ -78,7 +78,7 @@ def export_command(
     if None in scene_model.model.input_shape[1:] or isinstance(scene_model.model.output_shape, list):
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
     file = Path(model) if run is None else run.best
-    folder = Path(out) if out else file.parent / "export"
+    folder = Path(out) if out else Run(file.parent).export
     checked_on, calibrated_on, said = gather_images(scene_model, run, images, root, calibration)
     checks, faults = export(scene_model, file, folder, formats, checked_on, calibrated_on, batch)
     if as_json:

@@ -10,7 +10,7 @@ import pytest
 
 from rsml.errors import UserError
 from rsml.evaluation import bootstrap_interval, multilabel_metrics, singlelabel_metrics
-from rsml.evaluation.report import confusion_table, headline_table, per_label_table, render, summary
+from rsml.evaluation.report import confusion_table, full_report, headline_table, per_label_table, render, summary
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "metrics_0.npz")
 LABELS, SCORES = GOLDEN["labels"], GOLDEN["scores"]
@@ -170,3 +170,16 @@ def test_bad_input_is_one_line():
         summary("multilabel", NAMES, LABELS, SCORES)
     with pytest.raises(UserError, match="unknown table style 'html'"):
         headline_table(summary("multi-label", NAMES, LABELS, SCORES), "html")
+
+
+def test_every_label_has_its_intervals_and_the_full_report_names_the_confusions(singlelabel):
+    truth, scores, _ = singlelabel
+    evaluation = summary("single-label", list("abcdef"), truth, scores, resamples=80)
+    recall = bootstrap_interval(truth, scores, "per_label_recall", resamples=80)
+    text = full_report(evaluation)
+    row = next(line for line in text.splitlines() if line.startswith("b "))
+    value, low, high = (100 * float(ends[1]) for ends in (recall.value, recall.low, recall.high))
+    assert f"{value:.2f} [{low:.1f}, {high:.1f}]" in row
+    assert row.count("[") == 4
+    worst = confusion_table(evaluation).splitlines()[2]
+    assert worst in text and "[95 % interval of 80 resamples]" in text
