@@ -14,6 +14,6 @@ experiment = Experiment(
     name="geokr",
     data=Data(source="scenes", task="proportions", scenes=Scenes(seed=1), image_size=64),
     methods=GeoKR(update="step", alpha=0.99),
-    augment=Augment(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2)),
+    augment=Augment(quarter_turns=True, brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2)),
     training=Training(epochs=20, batch_size=32, learning_rate=2e-3, schedule="cosine", warmup_epochs=1),
 )

@@ -31,7 +31,7 @@ def experiment(
         name=f"geokr-{backbone}" + ("" if teacher else "-no-teacher"),
         data=Data(source=folder, task="proportions", scenes={"seed": 1, "size": size}, image_size=size, bands=bands),
         augment=Augment(
-            rotation=180,
+            quarter_turns=True,
             brightness=(0.7, 1.3),
             contrast=(0.5, 1.5),
             saturation=(0.5, 1.5) if colours else None,

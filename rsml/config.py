@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rsml.data.augment import Augment
+from rsml.data.augment import Augment, check_shape
 from rsml.data.source import Data
 from rsml.errors import UserError
 from rsml.methods import METHODS, Method
@@ -154,6 +154,8 @@ class Experiment(Settings):
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
             method.check(self.training.batch_size)
+        side = self.data.image_size
+        check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
 
     def dump(self) -> dict[str, Any]:

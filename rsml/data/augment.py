@@ -20,12 +20,14 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
     """What may be done to a training image, and how strongly. The default flips and does nothing else.
 
     The colour operations have torchvision's meaning (`ColorJitter`, `RandomGrayscale`) on images of 0 to 255, in a
-    random order, clipped to [0, 255] after each. Geometry comes first (flips, then rotation and shift in one
-    resampling), then the colour jitter, then the random greyscale.
+    random order, clipped to [0, 255] after each. Geometry comes first (flips and quarter turns, then rotation and shift
+    in one resampling), then the colour jitter, then the random greyscale.
 
     Args:
         horizontal_flip: Mirror left and right with probability one half.
         vertical_flip: Mirror top and bottom with probability one half.
+        quarter_turns: Turn by 0, 90, 180 or 270 degrees, each as likely; what is in the image stays in it, which keeps
+            shares of land cover true. Square images only.
         brightness: Range of the factor that multiplies the image, or one number d for (1 - d, 1 + d). None: off.
         contrast: Range of the factor that blends the image (1) with the mean of its grey version (0). With other than
             three bands the mean over all bands stands for the grey version.
@@ -41,6 +43,7 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
 
     horizontal_flip: bool = True
     vertical_flip: bool = True
+    quarter_turns: bool = False
     brightness: Range | None = None
     contrast: Range | None = None
     saturation: Range | None = None
@@ -81,6 +84,7 @@ class Factors(NamedTuple):
     angle: tf.Tensor  # radians, counter-clockwise
     shift_x: tf.Tensor  # fraction of the width, to the right
     shift_y: tf.Tensor  # fraction of the height, downwards
+    quarters: tf.Tensor  # int32, quarter turns counter-clockwise
     order: tf.Tensor  # (operations,) int32: positions in `colour_operations(options)`
 
 
@@ -98,7 +102,7 @@ def draw_factors(options: Augment, seed: tf.Tensor) -> Factors:
         options: What may be done.
         seed: (2,) integers.
     """
-    draws = tf.unstack(tf.random.stateless_uniform([14], seed, alg="philox"), num=14)
+    draws = tf.unstack(tf.random.stateless_uniform([15], seed, alg="philox"), num=15)
 
     def within(limits: Range | None, draw: tf.Tensor) -> tf.Tensor:
         low, high = limits or (1.0, 1.0)
@@ -119,6 +123,7 @@ def draw_factors(options: Augment, seed: tf.Tensor) -> Factors:
         angle=either_side(math.radians(options.rotation), draws[7]),
         shift_x=either_side(options.width_shift, draws[8]),
         shift_y=either_side(options.height_shift, draws[9]),
+        quarters=tf.cast(4 * draws[14], tf.int32) if options.quarter_turns else tf.constant(0),
         order=tf.argsort(tf.stack(ranks)) if ranks else tf.zeros([0], tf.int32),
     )
 
@@ -139,11 +144,13 @@ def augment(image: tf.Tensor, options: Augment, seed: tf.Tensor) -> tf.Tensor:
 
 def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Tensor:
     """Change an image by factors already drawn; see `augment`."""
-    _check_bands(options, image.shape[-1])
+    check_shape(options, tuple(image.shape))
     if options.horizontal_flip or options.vertical_flip:
         # One reversal for both axes, before the cast: a quarter of the bytes.
         flips = tf.stack([factors.vertical_flip, factors.horizontal_flip, False])
         image = tf.ensure_shape(tf.raw_ops.Reverse(tensor=image, dims=flips), image.shape)
+    if options.quarter_turns:
+        image = tf.ensure_shape(tf.image.rot90(image, factors.quarters), image.shape)
     image = tf.cast(image, tf.float32)
     if options.rotation or options.width_shift or options.height_shift:
         image = _rotate_and_shift(image, factors.angle, factors.shift_x, factors.shift_y)
@@ -153,13 +160,17 @@ def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Te
     return image
 
 
-def _check_bands(options: Augment, bands: int) -> None:
+def check_shape(options: Augment, shape: tuple[int, int, int]) -> None:
+    """Refuses what images of (height, width, bands) have no colours or no symmetry for."""
+    height, width, bands = shape
     rgb_only = [name for name in ("saturation", "hue", "greyscale") if getattr(options, name)]
     if bands != 3 and rgb_only:
         raise UserError(
             f"augment: {', '.join(rgb_only)} need RGB images, these have {bands} bands; switch them off "
             "(brightness, contrast, flips, rotation and shifts work with any number of bands)"
         )
+    if options.quarter_turns and height != width:
+        raise UserError(f"augment.quarter_turns: needs square images, found {height} x {width}; switch it off")
 
 
 def _jitter_colour(image: tf.Tensor, names: tuple[str, ...], factors: Factors) -> tf.Tensor:

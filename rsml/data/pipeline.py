@@ -66,6 +66,9 @@ def training_dataset(
         (batch, labels) float32, (batch,) int64 rows of `samples`.
     """
     shape = _shape(image_size, batch_size, bands, value_range)
+    if augment is not None:
+        # Here, because within the dataset TensorFlow would bury the line in its report.
+        augmentation.check_shape(augment, shape)
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)

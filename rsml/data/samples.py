@@ -122,6 +122,12 @@ class Samples:
             return self.labels
         return (self.classes[:, None] == np.arange(len(self.label_names))).astype(np.uint8)
 
+    def by_dominant_class(self) -> Samples:
+        """Returns shares as a single-label task, the class of the greatest share; other tasks as they are."""
+        if self.task != "proportions":
+            return self
+        return replace(self, labels=self.present, task="single-label")
+
     def part(self, split: str) -> Samples:
         """Returns the rows of one split, in order; none where there are none."""
         if split not in SPLITS:

@@ -34,7 +34,8 @@ def measure_retrieval(
 ) -> tuple[dict[str, Any], list]:
     """Embeds both parts (resumable, kept in `folder`) and measures the archive's ranking for every query.
 
-    An image that is in both parts is passed over in its own ranking. Embeddings in `folder` that are of another model
+    An image that is in both parts is passed over in its own ranking. Of land-cover shares the dominant class is the
+    label. Embeddings in `folder` that are of another model
     are thrown away: the folder is ours.
 
     Args:
@@ -55,6 +56,7 @@ def measure_retrieval(
         raise UserError(f"{queries.root}: labels other than the archive's; queries and archive need the same")
     if not queries.label_names:
         raise UserError(f"{queries.root}: no labels, so nothing can be measured; give labelled data")
+    queries, archive = queries.by_dominant_class(), archive.by_dominant_class()
     # Before hours of embedding rather than after.
     check_count(k)
     if at is not None:

@@ -234,3 +234,21 @@ def test_options_are_checked():
 
 def test_luma_is_torchvisions():
     assert LUMA == (0.2989, 0.587, 0.114)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_quarter_turns_move_pixels_and_change_none(quarters):
+    image = picture(12, 12)
+    turned = apply_factors(image, Augment(quarter_turns=True, **NO_FLIPS), factors(quarters=quarters))
+    np.testing.assert_array_equal(turned, np.rot90(image, quarters))
+
+
+def test_all_four_quarter_turns_are_as_likely():
+    drawn = [int(draw_factors(Augment(quarter_turns=True), [3, seed]).quarters) for seed in range(240)]
+    np.testing.assert_allclose(np.bincount(drawn) / 240, 0.25, atol=0.08)
+    assert int(draw_factors(Augment(), [3, 0]).quarters) == 0
+
+
+def test_quarter_turns_of_an_oblong_image_are_refused():
+    with pytest.raises(UserError, match="needs square images, found 20 x 14"):
+        augment(picture(), Augment(quarter_turns=True), [0, 0])

@@ -96,3 +96,43 @@ def test_shapes_must_fit():
 def test_a_label_cannot_be_called_path():
     with pytest.raises(UserError, match="'path'"):
         table(label_names=("water", "path")).frame()
+
+
+def shares(**changes):
+    return table(labels=[[0.25, 0.75], [1, 0], [0.5, 0.5]], task="proportions", **changes)
+
+
+def test_shares_are_floats_and_count_for_their_dominant_class():
+    samples = shares()
+    assert samples.labels.dtype == np.float32 and samples.classes.tolist() == [1, 0, 0]
+    assert samples.present.dtype == np.uint8 and samples.present.tolist() == [[0, 1], [1, 0], [1, 0]]
+    assert samples.part("train").labels.tolist() == [[0.25, 0.75]]
+    as_classes = samples.by_dominant_class()
+    assert as_classes.task == "single-label" and as_classes.labels.tolist() == [[0, 1], [1, 0], [1, 0]]
+    assert table().present is not None and table().by_dominant_class().task == "multi-label"
+
+
+def test_shares_come_back_from_csv_bit_by_bit(tmp_path):
+    random = np.random.default_rng(0).dirichlet(np.ones(2) / 4, 3).astype(np.float32)
+    samples = shares().select([0, 1, 2])
+    object.__setattr__(samples, "labels", random)
+    samples.write_csv(tmp_path / "samples.csv")
+    back = Samples.read_csv(tmp_path / "samples.csv", "/data", "proportions")
+    np.testing.assert_array_equal(back.labels, random)
+    assert back.fingerprint() == samples.fingerprint()
+    assert back.fingerprint() != shares().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([0.5, 0.4], r"a/2.png: its 2 shares sum to 0.9"),
+        ([1.2, -0.2], r"a/2.png: .* the least is -0.2"),
+        ([np.nan, 1], r"a/2.png: its 2 shares sum to nan"),
+    ],
+)
+def test_what_are_no_shares_is_named(row, said):
+    with pytest.raises(UserError, match=said):
+        table(labels=[[0.25, 0.75], row, [0.5, 0.5]], task="proportions")
+    # Rounding to three places is none of these.
+    table(labels=[[0.25, 0.75], [0.333, 0.6666], [0.5, 0.5]], task="proportions")

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 import rsml.progress
-from rsml.config import Data, Experiment, Training, load_config, override
+from rsml.config import Augment, Data, Experiment, Training, load_config, override
+from rsml.data.pipeline import training_dataset
+from rsml.data.source import load_samples
 from rsml.errors import UserError
 from rsml.methods import GeoKR
 from rsml.objectives import CrossEntropy
-from rsml.training import build, train
+from rsml.training import _precision, build, train
 from tests.methods.steps import CONTEXT, IMAGES, built
 
 ROOT = Path(__file__).parents[2]
@@ -161,17 +163,26 @@ def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_keeps_a_teacher_in_full_precision(experiment, tmp_path, precision):
-    settings = [f"training.precision={precision}", "training.epochs=1", "methods.geokr.update=step"]
+def test_half_precision_keeps_a_teacher_in_full_precision(precision):
+    with _precision(precision):
+        term, kept = steps_of("methods.geokr.update=step", count=2)
+    assert {layer.compute_dtype for layer in term.teacher.layers} >= {precision.removeprefix("mixed_")}
+    assert {variable.dtype for variable in term.teacher.weights} == {"float32"}
+    assert all(np.isfinite(array).all() for array in kept[-1][1])
+    assert any(not np.array_equal(old, new) for old, new in zip(kept[1][1], kept[2][1], strict=True))
+
+
+def test_half_precision_trains_through_a_run(experiment, tmp_path):
+    settings = ["training.precision=mixed_float16", "training.epochs=1", "methods.geokr.update=step"]
     run = train(override(experiment, settings)[0], root=tmp_path)
     assert np.isfinite(pd.read_csv(run.history)["consistency"]).all()
     with np.load(run.state) as state:
         assert {state[name].dtype for name in state.files if state[name].ndim > 1} == {np.dtype("float32")}
 
 
-def test_without_a_teacher_the_cross_entropy_is_all(experiment, tmp_path):
-    run = train(override(experiment, ["methods.geokr.teacher=false", "training.epochs=1"])[0], root=tmp_path)
-    assert "consistency" not in pd.read_csv(run.history)
+def test_without_a_teacher_the_cross_entropy_is_all():
+    _, trainer = built("methods=geokr", "methods.geokr.teacher=false", context=MAPPED)
+    assert trainer.terms == [] and len(trainer.weights) == len(trainer.network.weights)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,28 @@ def test_a_classifier_starts_from_the_students_backbone(whole, settings, bands, 
             for value, again in zip(layer.weights, student[layer.name].weights, strict=True):
                 np.testing.assert_array_equal(value, again)
     assert classifier.backbone.pretrained
+
+
+def test_another_backbone_hands_on_its_weights_too(tmp_path):
+    asked = ["model.backbone=resnet18", "methods=geokr"]
+    student = built(*asked, context=MAPPED)[0].served(labels=list(MAPPED.names), task="proportions")
+    student.save(tmp_path / "student.keras")
+    start = f"model.weights={tmp_path / 'student.keras'}"
+    experiment = override(Experiment(name="x", data=Data(image_size=32)), ["model.backbone=resnet18", start])[0]
+    report = build(experiment, CONTEXT).backbone.report
+    loaded, of = report.layers
+    assert loaded == of >= 40 and report.unused == ["logits"] and report.parameters[0] == report.parameters[1] > 11e6
+
+
+def test_jitter_of_colours_that_the_bands_have_not_is_refused_with_the_config(share_table):
+    samples = load_samples(Data(source=str(share_table)))
+    for refused in (
+        lambda: override(Experiment(name="x"), ["data.bands=[1,2,3,4]", "augment.hue=0.3"]),
+        lambda: training_dataset(samples, image_size=8, batch_size=2, epochs=1, bands=(1, 2), augment=Augment(hue=0.3)),
+    ):
+        with pytest.raises(UserError, match=r"^augment: hue need RGB images, these have [24] bands") as fault:
+            refused()
+        assert "\n" not in str(fault.value)
 
 
 def test_other_tasks_are_refused_in_one_line():
