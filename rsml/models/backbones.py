@@ -156,6 +156,9 @@ def load_backbone(
         report = LoadReport("ImageNet", matched=matched, adapted=adapted, parameters=counts)
     elif weights is not None:
         report = load_weights(model, weights)
+        if report.parameters[0] < report.parameters[1] / 2:
+            # Names that Keras made up let a few layers of any two networks look alike.
+            raise UserError(f"{weights} is of another architecture than {title}: {report.text()}")
         pretrained = True
     return Backbone(title, model, pretrained, report)
 

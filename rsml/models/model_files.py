@@ -35,6 +35,12 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
     # Bytecode is not rebuilt: whoever trusts it has Keras itself read the file.
     if is_legacy(path) and not programs:
         return load_legacy(path, config)
+    writer = saved_by(path)
+    if writer and _numbers(writer) < (3,):
+        raise UserError(
+            f"{path} is a .keras file of Keras {writer}, which Keras 3 does not read; load it there, save it as .h5, "
+            "and give that file."
+        )
     if unknown:
         raise _not_known(path, unknown[0])
     try:
@@ -44,7 +50,6 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
         missing = re.search(r"Could not locate (?:class|function) '([^']+)'|Unknown layer: '?([\w>]+)", str(error))
         if missing:
             raise _not_known(path, missing[1] or missing[2]) from None
-        writer = saved_by(path)
         if writer and _numbers(writer) > _numbers(keras.__version__):
             raise UserError(
                 f"{path} was saved by Keras {writer}, which writes options that Keras {keras.__version__} does not "

@@ -19,6 +19,7 @@ from rsml.errors import UserError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_MODELS = ("functional", "model", "network", "sequential")
 
 
 @dataclass
@@ -169,16 +170,20 @@ def _read_named_groups(group: h5py.Group, kinds: dict[str, str]) -> Iterator[Sou
     for name in attribute_names(group, "layer_names"):
         inner = group[name]
         weights = attribute_names(inner, "weight_names")
-        owners = [weight.split("/")[0] for weight in weights]
-        nested = kinds.get(name) in ("functional", "model", "sequential") or (
-            name not in kinds and len(set(owners)) > 1
-        )
+        owners = [_owner(weight, kinds) for weight in weights]
+        nested = kinds.get(name) in _MODELS or (name not in kinds and len(set(owners)) > 1)
         found: dict[str, SourceLayer] = {}
         for weight, owner in zip(weights, owners, strict=True):
             key = owner if nested else name
             layer = found.setdefault(key, SourceLayer(key, kinds.get(key, ""), ordered=True))
             layer.values[weight] = _dataset(inner[weight])
         yield from found.values()
+
+
+def _owner(weight: str, kinds: dict[str, str]) -> str:
+    """The layer in the path of an array of a nested model; models may stand before it."""
+    steps = weight.split("/")
+    return next((step for step in steps if kinds.get(step, "model") not in _MODELS), steps[0])
 
 
 def attribute_names(group: h5py.Group, key: str) -> list[str]:

@@ -227,7 +227,7 @@ def test_damaged_files_are_one_line(ice, tmp_path):
         load_model(path)
 
 
-def test_an_old_file_starts_a_network(ice, tmp_path):
+def test_an_old_file_starts_a_network(ice):
     _, path, _ = ice
     keras.utils.set_random_seed(3)
     fresh = keras.models.clone_model(load_model(path))
@@ -235,7 +235,62 @@ def test_an_old_file_starts_a_network(ice, tmp_path):
     assert report.layers[0] == report.layers[1] and not report.unused
     np.testing.assert_allclose(fresh(IMAGES), ice[2], atol=1e-6)
     with pytest.raises(UserError, match="Nothing in"):
-        load_weights(load_backbone("resnet18", image_size=64).model, path)
+        load_backbone("small", image_size=64, weights=path)
+
+
+def test_an_old_file_in_models_starts_a_network(tmp_path):
+    model = keras2.with_random_weights(nested(("norm_b",)))
+    path = keras2.save(model, tmp_path / "old.h5")
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/backbone"]
+        names = [name.decode() for name in group.attrs["weight_names"]]
+        for name in names:
+            group.move(name, f"scope/{name}")
+        group.attrs["weight_names"] = [f"scope/{name}".encode() for name in names]
+    fresh = keras.models.clone_model(load_model(path))
+    assert load_weights(fresh, path).layers == (9, 9)
+    np.testing.assert_allclose(fresh(IMAGES), model(IMAGES), atol=1e-6)
+
+
+def test_a_file_of_which_little_fits_is_refused(tmp_path):
+    """Layers that Keras named alike, the first of them of the same shape."""
+    image = tf_keras.layers.Input((32, 32, 3))
+    x = tf_keras.layers.Conv2D(32, 3, name="conv2d")(image)
+    keras2.save(tf_keras.Model(image, tf_keras.layers.Conv2D(9, 3, name="conv2d_1")(x)), tmp_path / "old.h5")
+    other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(32, 3), keras.layers.Conv2D(64, 3)])
+    with pytest.raises(UserError, match=r"another architecture than .*: .* 1 of 2 layers loaded"):
+        load_backbone(other, image_size=32, preprocess="unit", weights=tmp_path / "old.h5")
+
+
+def twin(model):
+    """Layers of Keras 2 with the names and weights of a model's convolutions and norms, side by side."""
+    inputs, outputs, made = [], [], []
+    for layer in model.layers:
+        if layer.weights:
+            config = {"name": layer.name}
+            if isinstance(layer, keras.layers.Conv2D):
+                config.update(filters=layer.filters, kernel_size=layer.kernel_size, padding="same", use_bias=False)
+            inputs.append(tf_keras.layers.Input((4, 4, layer.input.shape[-1])))
+            made.append(getattr(tf_keras.layers, type(layer).__name__)(**config))
+            outputs.append(made[-1](inputs[-1]))
+            made[-1].set_weights(layer.get_weights())
+    return tf_keras.Model(inputs, outputs)
+
+
+def test_pixels_follow_the_weights_of_an_ice_file(tmp_path, caplog):
+    small = load_backbone("small", image_size=32).model
+    weights = {layer.name: layer.get_weights() for layer in small.layers}
+    old = keras2.save(twin(small), tmp_path / "old.h5", "New_loss3")
+    with caplog.at_level("INFO"):
+        taken = load_backbone("small", image_size=32, weights=old)
+    assert "preprocessing 'unit'" in caplog.text
+    assert taken.model.get_layer("preprocess").mode == "unit"
+    for layer in taken.model.layers:
+        for ours, theirs in zip(layer.get_weights(), weights[layer.name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert (
+        load_backbone("small", image_size=32, weights=old, preprocess="tf").model.get_layer("preprocess").mode == "tf"
+    )
 
 
 def test_an_old_file_is_a_backbone(ice):
@@ -252,6 +307,12 @@ class Bomb:
 
     def __reduce__(self):
         return Path.touch, (Path(self.marker),)
+
+
+def test_a_keras_file_of_keras_2_is_one_line(ice, tmp_path):
+    ice[0].save(tmp_path / "old.keras")
+    with pytest.raises(UserError, match=r"is a \.keras file of Keras 2\.21\.0.* save it as \.h5"):
+        load_model(tmp_path / "old.keras")
 
 
 def test_bytecode_in_an_old_file_does_not_run(tmp_path):
