@@ -10,11 +10,12 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from rsml.data import catalog
+from rsml.data.class_folders import bare_folders, compare_sides
 from rsml.data.image_index import ImageIndex, is_image_name, list_images, without_suffix
 from rsml.data.label_files import LabelTable, join_tables, read_label_file, split_word
 from rsml.data.land_cover import TABLE, read_land_cover
@@ -26,7 +27,6 @@ logger = logging.getLogger("rsml")
 
 MANIFEST, DIVISION = "samples.csv", "division.json"
 _OUR_FILES = (MANIFEST, "labels.csv")
-_DOCUMENTS = (".txt", ".md", ".pdf", ".csv", ".tsv", ".npy", ".json", ".xml", ".html", ".py")
 _PUBLISHED_FILES = ("landuse_multilabeled.txt", "multilabel.csv", "multilabel.txt")
 
 
@@ -287,7 +287,7 @@ def _from_class_folders(source: Path, task: Task | None, allow_missing: bool) ->
             f"{len(loose)} of {len(paths)} images under {source} lie outside the class folders",
             loose, source, allow_missing,
         )  # fmt: skip
-    bare = _bare_folders(source, paths, below)
+    bare = bare_folders(source, paths, below)
     if bare:
         what = f"{len(bare)} folders" if len(bare) > 1 else "a folder"
         _partly(f"{what} beside the class folders of {source} without any image", bare, source, allow_missing)
@@ -298,50 +298,13 @@ def _from_class_folders(source: Path, task: Task | None, allow_missing: bool) ->
         raise UserError(f"{source}: all images lie in one class folder ({names[0]}); expected two classes or more")
     labels = (classes[:, None] == np.array(names)).astype(np.uint8)
     kept_splits = splits[keep]
-    _compare_sides(source, {side: set(classes[kept_splits == side]) for side in set(kept_splits)}, allow_missing)
+    compare_sides(source, {side: set(classes[kept_splits == side]) for side in set(kept_splits)}, allow_missing)
     known = catalog.recognise(names, "single-label")
     names, labels = _catalog_spelling(names, labels, "single-label", source)
     scenes = np.array(names)[labels.argmax(axis=1)]
     samples = Samples([paths[row] for row in keep], labels, names, "single-label", source, scenes, kept_splits)
     _compare_count(known, samples)
     return samples
-
-
-def _bare_folders(source: Path, paths: Sequence[str], below: Sequence[str]) -> list[str]:
-    """Returns the folders beside those of the classes and parts that hold no image; one of documents is meant so."""
-    filled = {parent for path in paths for parent in map(str, PurePosixPath(path).parents)}
-    prefixes = {path.removesuffix(rest) for path, rest in zip(paths, below, strict=True)}
-    levels = {level for prefix in prefixes for level in (PurePosixPath(prefix), *PurePosixPath(prefix).parents)}
-    bare = []
-    for level in levels:
-        with os.scandir(source / level) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
-        bare += [path for name in names if name[0] != "." and (path := str(level / name)) not in filled]
-    return sorted(path for path in bare if not _has_documents(source / path))
-
-
-def _has_documents(folder: Path) -> bool:
-    return any(name.lower().endswith(_DOCUMENTS) for _, _, files in os.walk(folder) for name in files)
-
-
-def _compare_sides(source: Path, classes: dict[str, set[str]], allow_missing: bool) -> None:
-    """Refuses parts whose class folders differ; only a test part may do with fewer classes."""
-    trained = classes.get("train")
-    differences = []
-    for side in ("valid", "test") if trained else ():
-        there = classes.get(side, trained)
-        if there - trained:
-            differences.append(f"train lacks {', '.join(sorted(there - trained))} of {side}")
-        if trained - there and side == "valid":
-            differences.append(f"valid lacks {', '.join(sorted(trained - there))} of train")
-        elif trained - there:
-            logger.warning("%s: no image of %s is in test", source, ", ".join(sorted(trained - there)))
-    if differences and not allow_missing:
-        raise UserError(
-            f"{source}: its parts have different class folders: {'; '.join(differences)}; give each part every class"
-        )
-    if differences:
-        logger.warning("%s: its parts have different class folders: %s", source, "; ".join(differences))
 
 
 def _no_images(folder: Path) -> str:
