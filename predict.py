@@ -8,7 +8,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description="Label images with a trained model, or measure it on labelled data (or its run's test part).",
-        epilog="Exit code 0: all is well; 2: bad input; 3: some images could not be read, all others were predicted.",
+        epilog="Exit code 0: all is well; 2: bad input; 3: some images, scenes or parts of scenes could not be "
+        "read, all others were predicted.",
     )
     parser.add_argument(
         "inputs",
@@ -30,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="where scores and decisions go (default: predictions.csv here, or in the run folder)",
+        help="where scores and decisions go (default: predictions.csv here, or in the run folder); of maps, a folder",
     )
     parser.add_argument(
         "--json",
@@ -43,6 +44,32 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: %(default)s)")
     parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
+    maps = parser.add_argument_group(
+        "maps (docs/rasters.md)",
+        "A large georeferenced raster is mapped: a window slides over it, and the labels of all windows become a "
+        "raster of probabilities, polygons and a picture in the folder SCENE-labels, or --out. Killed, the same "
+        "command goes on.",
+    )
+    which = maps.add_mutually_exclusive_group()
+    which.add_argument("--map", dest="map_all", action="store_true", help="map every file named, whatever its size")
+    which.add_argument("--whole", action="store_true", help="label every file named as one image, whatever its size")
+    maps.add_argument(
+        "--window", type=int, metavar="PIXELS", help="side of a window (default: of the training images, if known)"
+    )
+    maps.add_argument(
+        "--step", type=int, metavar="PIXELS", help="from window to window, and size of a cell (default: half a window)"
+    )
+    maps.add_argument(
+        "--skip-nodata",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="leave out windows of which so much is missing (default: %(default)s; 1: only empty ones)",
+    )
+    maps.add_argument("--nodata", type=float, metavar="VALUE", help="of missing pixels, where the file does not say")
+    maps.add_argument("--bands", metavar="N,N,N", help="bands of the scenes, counted from 1, in the model's order")
+    maps.add_argument("--value-range", metavar="LOW,HIGH", help="values of the scenes that become 0 and 255")
+    maps.add_argument("--fresh", action="store_true", help="map again what is mapped or begun")
     other = parser.add_argument_group("models that rsml did not train (docs/checkpoints.md)")
     other.add_argument(
         "--labels",
@@ -98,7 +125,9 @@ def _predict(options: argparse.Namespace) -> int:
         raise UserError("--plain and --json are two ways of printing; give one of them")
     if options.save and (images or options.data):
         raise UserError(f"--save {options.save}: saving is a job of its own; give no images and no --data with it")
-    job = prediction.save_model if options.save else prediction.label_images if images else prediction.measure_split
+    job = prediction.save_model if options.save else prediction.measure_split
+    if images:
+        from rsml.geo.map_command import label_or_map as job
     return job(source, images=images, told=told, **given)
 
 

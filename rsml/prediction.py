@@ -224,15 +224,27 @@ def label_images(
 ) -> int:
     """Prints and writes the labels of images; returns 3 if some could not be read."""
     scene_model, _run = open_model(source, trust, **(told or {}))
+    return label_paths(scene_model, find_images(images), out=out, as_json=as_json, plain=plain, batch_size=batch_size)
+
+
+def label_paths(
+    scene_model: SceneModel,
+    paths: Iterator[str],
+    *,
+    out: str | None,
+    as_json: bool,
+    plain: bool = False,
+    batch_size: int,
+) -> int:
+    """As `label_images`, with a model that is open and images that are found."""
     bad: list[ImageError] = []
     done, begun = 0, time.monotonic()
     out = out or "predictions.csv"
     show = _show_json if as_json else _show_line
-    found = find_images(images)
-    first = list(itertools.islice(found, 1))  # before the file is opened: a wrong name must not empty an older one
+    first = list(itertools.islice(paths, 1))  # before the file is opened: a wrong name must not empty an older one
     with PredictionWriter(out, scene_model) as writer:
         # On a terminal the printed labels are progress enough.
-        rows = scene_model.stream(itertools.chain(first, found), bad, batch_size)
+        rows = scene_model.stream(itertools.chain(first, paths), bad, batch_size)
         for path, scores in tqdm(rows, "Labelling", unit=" images", delay=2, disable=sys.stdout.isatty()):
             writer.write(path, scores)
             done += 1
