@@ -52,12 +52,14 @@ def learning_curves(history: pd.DataFrame, metrics: Sequence[str] | None = None,
             if column in history:
                 single = f"val_{name}" not in history
                 colour = BLUE if single else colour
-                axes.plot(epochs, history[column], color=colour, marker=marker, markersize=3, label=label)
+                # A schedule may end at 0, which a logarithmic axis has no place for.
+                values = history[column].where(history[column] > 0) if name == "learning_rate" else history[column]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=label)
         axes.set_title(_TITLES.get(name, name.replace("_", " ")), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
         if name == "learning_rate":
             axes.set_yscale("log")
-        elif len(axes.lines) > 1:
+        else:
             axes.legend(frameon=False, fontsize=8)
         if best is not None:
             axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--")
