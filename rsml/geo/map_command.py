@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from rsml.data.find_images import find_images
 from rsml.data.image_index import SUFFIXES as IMAGES
 from rsml.errors import UserError
-from rsml.geo.map_job import MapOptions
+from rsml.geo.map_job import ABOUT, BUILDING, JOB, MapOptions
 from rsml.geo.mosaic import map_scenes
 from rsml.geo.rasters import SUFFIXES as RASTERS
 from rsml.geo.scene import is_scene
@@ -65,7 +65,7 @@ def label_or_map(
         fresh=fresh,
     )
     scenes: list[str] = []
-    found = find_images(images, RASTERS if map_all else IMAGES)
+    found = _not_maps(find_images(images, RASTERS if map_all else IMAGES))
     if map_all:
         scenes += found
     paths = iter(()) if map_all else found if whole else _images(found, scenes, size)
@@ -84,6 +84,13 @@ def label_or_map(
         options.steps[1],
     )  # fmt: skip
     return max(code, _map(model, scenes, out, options))
+
+
+def _not_maps(found: Iterable[str]) -> Iterator[str]:
+    """Leaves out what an earlier map wrote into a folder that is searched."""
+    for folder, files in groupby(found, os.path.dirname):
+        if not any(os.path.isfile(os.path.join(folder, mark)) for mark in (ABOUT, os.path.join(BUILDING, JOB))):
+            yield from files
 
 
 def _images(found: Iterable[str], scenes: list[str], window: tuple[int, int]) -> Iterator[str]:
