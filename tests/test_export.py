@@ -239,6 +239,18 @@ def test_a_checkpoint_file_with_images_of_ones_own(run, scene_folder, tmp_path, 
     assert "checked on 6 of the images given" in capsys.readouterr().out
 
 
+def test_a_classifier_made_elsewhere_is_told_its_names(scene_folder, tmp_path, capsys):
+    image = keras.Input((16, 16, 3))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    keras.Model(image, keras.layers.Dense(3, activation="softmax")(features)).save(tmp_path / "theirs.keras")
+    call = [str(tmp_path / "theirs.keras"), "--formats", "tflite", "--images", str(scene_folder / "sand")]
+    assert command.main([*call, "--labels", "sea,sand,wood"]) == 0
+    assert json.loads((tmp_path / "export" / "model.json").read_text())["task"] == "single-label"
+    capsys.readouterr()
+    assert command.main(call) == 2
+    assert "labels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

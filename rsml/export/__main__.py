@@ -45,6 +45,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
+    other = parser.add_argument_group("models that rsml did not train, as for predict.py")
+    other.add_argument("--labels", metavar="NAMES", help="names of the model's classes: a,b,c, a file, or a folder")
+    other.add_argument(
+        "--task", choices=["single-label", "multi-label"], help="where its last layer has no softmax or sigmoid"
+    )
+    other.add_argument("--preprocess", metavar="MODE", help="how it wants its pixels, where that is not in the file")
     return parser.parse_args(arguments)
 
 
@@ -60,7 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _start(options: dict) -> int:
     from rsml.export.command import export_command
+    from rsml.label_names import read_label_names
 
+    if options["labels"] is not None:
+        options["labels"] = read_label_names(options["labels"])
     return export_command(**options)
 
 

@@ -69,12 +69,13 @@ def export_command(
     calibration: int,
     as_json: bool,
     trust: bool,
+    **told: Any,
 ) -> int:
     """Exports, prints the table, returns 4 if a format failed."""
     for name, number in (("--batch", batch), ("--calibration", calibration)):
         if number is not None and number < 1:
             raise UserError(f"{name} {number}: expected 1 or more")
-    scene_model, run = open_model(model, trust)
+    scene_model, run = open_model(model, trust, **told)
     if None in scene_model.model.input_shape[1:] or isinstance(scene_model.model.output_shape, list):
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
     file = Path(model) if run is None else run.best
