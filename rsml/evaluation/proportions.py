@@ -85,7 +85,7 @@ PROPORTIONS: dict[str, Callable[[ProportionsView], np.ndarray]] = {
     "kl_divergence": lambda v: v.mean(v.part.divergence),
     "dominant_accuracy": lambda v: v.mean((v.part.classes == v.part.predicted).astype(np.float64)),
     "mean_absolute_error": lambda v: v.mean(v.part.error.mean(axis=1)),
-    "overlap": lambda v: 1 - v.mean(v.part.error.sum(axis=1)) / 2,
+    "overlap": lambda v: v.mean(np.minimum(v.part.labels, v.part.scores).sum(axis=1)),
     "per_label_support": lambda v: v.weights @ v.part.one_hot(v.part.classes),
     "per_label_share": lambda v: v.mean(v.part.labels),
     "per_label_predicted_share": lambda v: v.mean(v.part.scores),
