@@ -35,7 +35,6 @@ SOME_FAILED = 3
 """Exit code when some scenes or tiles could not be read and all others were cut."""
 
 _OVERVIEW = 1024
-_CACHED = 4096
 
 
 class CropOptions(Settings):
@@ -129,24 +128,22 @@ def crop_scene(task: dict[str, Any], report: Report) -> dict[str, int]:
     options = CropOptions.model_validate(task["options"])
     source = Source(task["name"], tuple(task["files"]))
     out = Path(task["out"])
-    with rasterio.Env(), _open(source, options) as stack:
+    with rasterio.Env(), _open(source, options) as stack, stack.reading(options.tile):
         grid = stack.grid
         windows = WindowGrid((grid.height, grid.width), (options.tile,) * 2, (options.step,) * 2, stack.strips)
         with SceneRecord(out / source.name, source, options.model_dump(mode="json")) as record:
             limits = record.limits(lambda: _limits(stack, options))
             report(len(record.tiles))
-            wide = grid.width if stack.strips else _CACHED
-            with rasterio.Env(GDAL_CACHEMAX=max(2**25, 2 * options.tile * wide * stack.pixel_bytes)):
-                for block in windows.blocks():
-                    places = [place for place in windows.origins(block) if place not in record.tiles]
-                    for tile, image in _tiles(stack, places, limits, options):
-                        if tile.reason == KEPT:
-                            data = encode(image, grid.part(tile.row, tile.column, options.tile, options.tile))
-                            with replacing(record.file(tile.row, tile.column), sync=False) as beside:
-                                beside.write_bytes(data)
-                            tile = replace(tile, size=len(data))
-                        record.add(tile)
-                        report(1)
+            for block in windows.blocks():
+                places = [place for place in windows.origins(block) if place not in record.tiles]
+                for tile, image in _tiles(stack, places, limits, options):
+                    if tile.reason == KEPT:
+                        data = encode(image, grid.part(tile.row, tile.column, options.tile, options.tile))
+                        with replacing(record.file(tile.row, tile.column), sync=False) as beside:
+                            beside.write_bytes(data)
+                        tile = replace(tile, size=len(data))
+                    record.add(tile)
+                    report(1)
             record.finish(grid, options.tile)
         return Counter(tile.reason for tile in record.tiles.values())
 

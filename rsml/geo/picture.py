@@ -124,7 +124,8 @@ def _scene(folder: Path) -> tuple[np.ndarray, Grid, int]:
     with BandStack(
         note["files"], options.bands, options.nodata, parse_crs(options.crs) if options.crs else None
     ) as stack:
-        values, valid = stack.overview(_LONGEST)
+        with stack.reading(options.tile):
+            values, valid = stack.overview(_LONGEST)
         whole = stack.grid
     limits = note["limits"] or limits_of(values, valid, options.percentiles, each_band=False)
     image = np.moveaxis(stretch(values, valid, limits), 0, -1)

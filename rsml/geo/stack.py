@@ -32,7 +32,6 @@ class BandStack:
         grid: Where the pixels lie.
         bands: The numbers of the bands that are read.
         strips: Stored in strips as wide as the scene.
-        pixel_bytes: Of one pixel of the files, all their bands.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class BandStack:
         self.dtype = np.result_type(*types)
         block = self._datasets[0].block_shapes[0]
         self.strips = block[1] == self.grid.width and block[0] < self.grid.height
-        self.pixel_bytes = sum(np.dtype(kind).itemsize for dataset in self._datasets for kind in dataset.dtypes)
+        self._pixel_bytes = sum(np.dtype(kind).itemsize for dataset in self._datasets for kind in dataset.dtypes)
 
     def __enter__(self) -> BandStack:
         return self
@@ -73,6 +72,11 @@ class BandStack:
         """Closes the files."""
         for dataset in self._datasets:
             dataset.close()
+
+    def reading(self, rows: int) -> rasterio.Env:
+        """An environment in which GDAL keeps the decoded pixels that reading so many rows at a time needs, no more."""
+        wide = self.grid.width if self.strips else 2 * _PIECE
+        return rasterio.Env(GDAL_CACHEMAX=max(2**25, 2 * rows * wide * self._pixel_bytes))
 
     def read(
         self, row: int, column: int, height: int, width: int, shape: tuple[int, int] | None = None

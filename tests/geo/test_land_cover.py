@@ -95,6 +95,26 @@ def test_each_map_pixel_is_in_exactly_one_of_abutting_tiles(tmp_path, crs, cell,
     assert separate == together and together.total() > 100
 
 
+@pytest.mark.parametrize("cell", [0.1, 1 / 3])
+def test_abutting_tiles_share_no_pixel_though_their_corners_are_rounded(tmp_path, cell):
+    """Tiles and map of one grid but for half a pixel, whose coordinates are no round binary numbers."""
+    place = from_origin(300_000.07 + cell / 2, 4_140_000.03 - cell / 2, cell, cell)
+    land_cover = LandCoverMap(str(write(tmp_path / "map.tif", random_codes(120, 120), place)))
+    whole = Grid(TILE.crs, from_origin(300_000.07, 4_140_000.03, cell, cell), 98, 98)
+    parts = [whole.part(row, column, 7, 7) for row in range(0, 98, 7) for column in range(0, 98, 7)]
+    counted = [count(part, [land_cover], [set()]).pixels for part in parts]
+    # Centres of the map lie on the edges; those on the left and the upper edge are in.
+    assert {found.total() for row, found in enumerate(counted) if row >= 14 and row % 14} == {49}
+    assert sum(counted, type(counted[0])()) == count(whole, [land_cover], [set()]).pixels
+
+
+def test_interpolated_positions_are_exact_where_it_matters(tmp_path):
+    """A tile as wide as a country: between nodes, positions are off by more than a pixel of the map is wide."""
+    tile = Grid(CRS.from_epsg(3035), from_origin(3_000_000, 4_500_000, 20_000, 20_000), 100, 100)
+    path = map_around(tmp_path / "map.tif", "EPSG:4326", 300, tile)
+    assert count(tile, [LandCoverMap(str(path))], [set()]).pixels == by_hand(tile, path)
+
+
 def test_a_map_of_strips_counts_as_one_piece(tmp_path, monkeypatch):
     path = map_around(tmp_path / "map.tif", "EPSG:5070", 333)
     land_cover = LandCoverMap(str(path))
