@@ -105,7 +105,7 @@ def main() -> int:
     options = parse()
     from rsml.command import run
 
-    return run(lambda: _predict(options))
+    return run(lambda: _predict(options), log=sys.stderr)
 
 
 def _predict(options: argparse.Namespace) -> int:

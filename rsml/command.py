@@ -4,15 +4,21 @@ import errno
 import logging
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from rsml.errors import UserError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-def run(command: Callable[[], int | None]) -> int:
-    """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+def run(command: Callable[[], int | None], log: TextIO | None = None) -> int:
+    """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C.
+
+    Args:
+        command: What to do.
+        log: Where it says what it is doing: stdout, unless that is for results.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=log or sys.stdout)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return command() or 0

@@ -1,10 +1,12 @@
 import json
+import logging
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -190,6 +192,23 @@ def test_a_model_of_another_hand_is_measured_and_printed_plainly(foreign, scene_
     right = 100 * np.mean(chosen == truth)
     assert 60 < right < 70 and f"{right:.2f}" in said.split("part:")[1]
     assert all(name in said.split("part:")[1] for name in ("forest", "sand", "water", "accuracy"))
+
+
+def test_what_is_said_of_an_ice_file_stays_out_of_the_results(foreign, scene_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scaling = keras.models.load_model(foreign)
+    model = keras.Sequential([keras.Input((32, 32, 3)), *scaling.layers[1:]])  # takes pixels / 255
+    model.save("ice.h5")
+    with h5py.File("ice.h5", "r+") as file:
+        file.attrs["keras_version"] = b"2.2.5"
+        file.attrs["training_config"] = json.dumps({"loss": "New_loss3"}).encode()
+    monkeypatch.setattr(logging.root, "handlers", [])
+    image = scene_folder / "water" / "water00.png"
+    assert script(monkeypatch, "ice.h5", image, "--labels", "forest,sand,water", "--json") == 0
+    said = capsys.readouterr()
+    assert "ice.h5: an ICE network of Keras 2; preprocessing 'unit'" in said.err
+    expected = scaling.predict(decode(image)[None].astype("float32"), verbose=0)[0]
+    np.testing.assert_allclose(list(json.loads(said.out)["scores"].values()), expected, atol=2e-6)
 
 
 def test_images_are_printed_plainly_in_order(foreign, scene_folder, tmp_path, monkeypatch, capsys):

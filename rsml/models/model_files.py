@@ -99,5 +99,5 @@ def model_config(path: Path) -> dict[str, Any]:
     except PermissionError:
         raise UserError(f"{path} cannot be read: no permission.") from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged ({str(error).strip().splitlines()[0]}); get the file again.") from None
     raise UserError(f"{path} is no Keras model; give a .keras file, a whole-model .h5 file or a run folder.")
