@@ -38,7 +38,7 @@ _ICE_WIDTHS = [728, 256]
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is a whole model in HDF5 that Keras wrote before its version 3."""
+    """Whether a file is a whole model in HDF5 that Keras wrote before its version 3; a damaged one raises OSError."""
     if not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r") as file:
@@ -53,16 +53,19 @@ def legacy_pixels(path: Path) -> str | None:
 
     Shown by networks trained with the improved cross-entropy of Bahri et al.: their recipe divides pixels by 255.
     """
-    if not is_legacy(path):
-        return None
-    with h5py.File(path, "r") as file:
-        config = json.loads(_text(file.attrs["model_config"]))
-        training = json.loads(_text(file.attrs.get("training_config", "{}")))
+    try:
+        if not is_legacy(path):
+            return None
+        with h5py.File(path, "r") as file:
+            config = json.loads(_text(file.attrs["model_config"]))
+            training = json.loads(_text(file.attrs.get("training_config", "{}")))
+        widths = [entry["config"].get("units") for entry in _entries(config) if entry["class_name"] == "Dense"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # a damaged file shows nothing; who loads it says what is wrong
     loss = training.get("loss") if isinstance(training, dict) else None
     losses = loss.values() if isinstance(loss, dict) else loss if isinstance(loss, list) else [loss]
     if any(isinstance(name, str) and _ICE_LOSS.fullmatch(name) for name in losses):
         return "unit"
-    widths = [entry["config"].get("units") for entry in _entries(config) if entry["class_name"] == "Dense"]
     return "unit" if widths[-3:-1] == _ICE_WIDTHS else None
 
 

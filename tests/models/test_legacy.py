@@ -70,6 +70,14 @@ def test_an_ice_classifier_gives_the_same_scores(ice):
     assert type(model.get_layer("stem_conv1")) is keras.layers.Conv2D
 
 
+def test_files_of_the_last_tf_keras_too(ice, tmp_path):
+    model = ice[0]
+    model.save(tmp_path / "late.h5")
+    with h5py.File(tmp_path / "late.h5") as file:
+        assert '"class_name": "Functional"' in file.attrs["model_config"] and '"module"' in file.attrs["model_config"]
+    np.testing.assert_allclose(load_model(tmp_path / "late.h5")(IMAGES), ice[2], atol=1e-6)
+
+
 def test_how_an_ice_file_wants_its_pixels(ice, tmp_path):
     _, path, _ = ice
     assert is_legacy(path) and legacy_pixels(path) == "unit"
@@ -216,6 +224,8 @@ def test_damaged_files_are_one_line(ice, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=words):
             load_model(tmp_path / name)
+        with pytest.raises(UserError, match=rf"{name} is (damaged|no weights file)"):
+            load_backbone("small", image_size=32, weights=tmp_path / name)
     path = edit(ice[1], tmp_path / "empty.h5")
     with h5py.File(path, "r+") as file:
         del file["model_weights/dense/dense"]
