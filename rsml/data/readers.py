@@ -119,7 +119,7 @@ def _label_file_in(folder: Path, task: Task | None) -> Path | None:
     if len(tables) > 1:
         raise UserError(
             f"{folder}: {len(tables)} tables could hold the labels ({', '.join(path.name for path in tables[:4])}); "
-            "say which with --labels (in Python: labels=)"
+            "say which with --labels (predict.py: --label-file; in Python: labels=)"
         )
     return tables[0] if tables else None
 
@@ -275,7 +275,7 @@ def _from_class_folders(source: Path, task: Task | None, allow_missing: bool) ->
     if len(loose) == len(paths):
         raise UserError(
             f"{source}: {len(paths)} images but neither class folders nor a label file; put the images in one folder a "
-            "class, or give the labels with --labels (in Python: labels=)"
+            "class, or give the labels with --labels (predict.py: --label-file; in Python: labels=)"
         )
     if task == "multi-label":
         raise UserError(
