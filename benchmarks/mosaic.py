@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -88,36 +87,43 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     how = MapOptions(window=(options.window,) * 2, batch_size=options.batch_size, fresh=True)
     job = MapJob(Scene(scene), folder / "map", model, how, identity_of(model))
     tiles = np.concatenate([job.read(block, 0)[1] for block in job.grid.blocks()]).astype(np.float32)
-    in_memory, labelled, mapped = [], [], []
+    names = ("model.predict, tiles in memory", "labelling the scene", "and writing raster, tiles, picture")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     finishing = timed_finish()
     for turn in range(options.rounds + 1):
-        begun = time.perf_counter()
+        begun = clocks()
         model.model.predict(tiles, batch_size=options.batch_size, verbose=0)
-        middle = time.perf_counter()
+        middle = clocks()
         map_scenes(model, [scene], [folder / "map"], how)
-        end = time.perf_counter()
+        end = clocks()
         if turn:
-            in_memory.append(len(tiles) / (middle - begun))
-            labelled.append(len(tiles) / (end - middle - finishing[-1]))
-            mapped.append(len(tiles) / (end - middle))
+            for name, taken in zip(names, (middle - begun, end - middle - finishing[-1], end - middle), strict=True):
+                times[name].append(taken)
     print(f"{len(tiles)} windows of {options.window} px of a {options.side} px scene, {options.batch_size} a batch")
-    print(f"{'':<34} {'windows/s':>10} {'share':>6}  each turn")
-    print(f"{'model.predict, tiles in memory':<34} {statistics.median(in_memory):>10.1f}")
-    for name, rates in (("labelling the scene", labelled), ("and writing raster, tiles, picture", mapped)):
-        shares = [rate / alone for rate, alone in zip(rates, in_memory, strict=True)]
-        each = " ".join(f"{share:.0%}" for share in shares)
-        print(f"{name:<34} {statistics.median(rates):>10.1f} {statistics.median(shares):>6.0%}  {each}")
-    print(f"writing takes {statistics.median(finishing):.1f} s")
+    print(f"{'':<34} {'windows/s':>10} {'share':>6} {'share of work':>14}  each turn")
+    alone = np.array(times[names[0]])
+    for name in names:
+        rates = len(tiles) / np.array(times[name])
+        shares = alone / np.array(times[name])
+        wall, work = np.median(shares, axis=0)
+        each = " ".join(f"{share:.0%}" for share in shares[:, 0])
+        print(f"{name:<34} {np.median(rates[:, 0]):>10.1f} {wall:>6.0%} {work:>14.0%}  {each}")
+    print(f"writing takes {np.median(finishing, axis=0)[0]:.1f} s a scene")
 
 
-def timed_finish() -> list[float]:
-    """Seconds of every map's end, when its files are written."""
+def clocks() -> np.ndarray:
+    """Seconds that have passed, and that the processors have worked for this program: others do not change these."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def timed_finish() -> list[np.ndarray]:
+    """`clocks` that every map's end takes, when its files are written."""
     seconds, finish = [], MapJob.finish
 
     def timed(job: MapJob) -> None:
-        begun = time.perf_counter()
+        begun = clocks()
         finish(job)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clocks() - begun)
 
     MapJob.finish = timed
     return seconds
