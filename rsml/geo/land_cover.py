@@ -48,7 +48,10 @@ class LandCoverMap:
             self.grid = grid or grid_of(dataset, crs)
             tagged = dataset.nodatavals[0]
             self.nodata = nodata if tagged is None or math.isnan(tagged) else int(tagged)
-        self.bounds = longitude_latitude_bounds(self.grid)
+        try:
+            self.bounds = longitude_latitude_bounds(self.grid)
+        except UnknownPlace as error:
+            raise UserError(f"{path}: lies nowhere on Earth, {error}; check its geotransform") from None
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """The codes of a window within the map.

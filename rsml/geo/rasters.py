@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -168,12 +168,7 @@ def crs_name(crs: CRS) -> str:
 
 def datum_unknown(crs: CRS) -> bool:
     """Whether the system does not say which datum it is of; it is then taken for the other raster's own."""
-    return 'DATUM["unknown"' in crs.to_wkt().replace("Unknown", "unknown")
-
-
-def pixel_size(grid: Grid) -> float:
-    """Side of a pixel, in units of its system."""
-    return math.sqrt(abs(grid.transform.determinant))
+    return re.search(r'DATUM\["(unknown|not specified)', crs.to_wkt(), re.IGNORECASE) is not None
 
 
 def words(error: BaseException) -> str:

@@ -114,6 +114,7 @@ def supervise(
     found = [tile for number in sorted(results) for tile in results[number]]
     done = _write(folder, base, sources, found, meaning, min_covered, counts)
     if done.tiles == 0:
+        (folder / TABLE).unlink()
         raise UserError(_nothing(done, found, sources, bounds, classes))
     write_json(
         folder / SUMMARY,

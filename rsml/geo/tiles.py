@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pydantic
 
-from rsml.geo.windows import Axis
 from rsml.settings import Settings
 
 KEPT = "kept"
@@ -145,14 +143,6 @@ def stretch(values: np.ndarray, valid: np.ndarray, limits: list[tuple[float, flo
         scaled[~valid] = 0
         result[band] = scaled
     return result
-
-
-def positions(height: int, width: int, tile: int, step: int) -> Iterator[tuple[int, int]]:
-    """(row, column) of the first pixel of every tile, row by row; the last of a row or column is moved back inside."""
-    columns = Axis(width, tile, step).origins.tolist()
-    for row in Axis(height, tile, step).origins.tolist():
-        for column in columns:
-            yield row, column
 
 
 def _percentiles(histogram: np.ndarray, count: int, shares: tuple[float, float]) -> list[float]:

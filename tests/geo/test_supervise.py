@@ -186,6 +186,9 @@ def test_what_is_wrong_with_a_map_is_told_in_one_line(tmp_path, tiles, classes, 
     assert "knows none of the codes found (21, 31, 41, 42, 52); --classes nlcd knows them" in fails(
         capsys, *asked, nlcd
     )
+    assert not (Path(tiles) / "land_cover.csv").exists()
+    beyond = land_cover(tmp_path / "beyond.tif", [1], [1], [1], [1], transform=from_origin(1e12, 1e12, 20, 20))
+    assert "beyond.tif: lies nowhere on Earth" in fails(capsys, *asked, beyond)
     assert "no land cover named" in fails(capsys, *asked[:-1])
     assert "expected a share from 0 to 1, found 50" in fails(capsys, *asked, nlcd, "--min-covered", 50)
     assert "known: corine" in fails(capsys, tiles, "--classes", "x", "--land-cover", nlcd)
