@@ -36,6 +36,7 @@ from rsml.run import ROOT, Run
 logger = logging.getLogger(__name__)
 
 SOME_IMAGES_BAD = 3
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,9 @@ def measure_split(
     if not len(part):
         raise UserError(f"{data or run.folder}: its {split} part is empty; choose another with --split")
     scores = scene_model.scores(part, batch_size)
-    measured = summary(scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds)
+    measured = summary(
+        scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds, resamples=RESAMPLES
+    )
     out = out or str(run.predictions if run is not None and data is None else "predictions.csv")
     with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
         writer.write_all(part.paths, scores)

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         options["formats"] = list(CHOICES)
     from rsml.command import run
 
-    return run(lambda: _start(options))
+    return run(lambda: _start(options), log=sys.stderr)
 
 
 def _start(options: dict) -> int:
