@@ -127,7 +127,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise UserError(f"--save {options.save}: saving is a job of its own; give no images and no --data with it")
     job = prediction.save_model if options.save else prediction.measure_split
     if images:
-        from rsml.geo.map_command import label_or_map as job
+        from rsml.geo.mosaic.command import label_or_map as job
     return job(source, images=images, told=told, **given)
 
 

@@ -24,9 +24,9 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from rsml.geo.map_job import MapJob, MapOptions, identity_of
-from rsml.geo.mosaic import map_scenes
-from rsml.geo.scene import Scene
+from rsml.geo.mosaic.job import MapJob, MapOptions, identity_of
+from rsml.geo.mosaic.mapping import map_scenes
+from rsml.geo.mosaic.scene import Scene
 from rsml.layers import ScenePredictions
 from rsml.prediction import SceneModel, open_model
 

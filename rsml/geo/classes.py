@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rsml.data.land_cover import CLASSES
 from rsml.errors import UserError
 from rsml.settings import nearest
 
@@ -22,14 +23,7 @@ COLUMNS = ("path", "split", "covered")
 READY: dict[str, dict[str, Any]] = {
     # GlobeLand30 as GeoKR trains with it: shrubland and tundra have no class there.
     "geokr": {
-        "artificial": 80,
-        "bare": 90,
-        "cultivated": 10,
-        "forest": 20,
-        "grassland": 30,
-        "snow": 100,
-        "water": 60,
-        "wetland": 50,
+        **{name: list(codes) for name, codes in CLASSES.items()},
         IGNORED: [40, "70-79"],
         SEA: 255,
         NODATA: 0,

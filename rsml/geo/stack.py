@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,7 @@ from rasterio.windows import Window
 
 from rsml.errors import UserError
 from rsml.geo.rasters import crs_name, grid_of, open_raster
-
-_PIECE = 2048
+from rsml.geo.windows import PIECE, overview_pieces
 
 
 class BandStack:
@@ -75,7 +75,7 @@ class BandStack:
 
     def reading(self, rows: int) -> rasterio.Env:
         """An environment in which GDAL keeps the decoded pixels that reading so many rows at a time needs, no more."""
-        wide = self.grid.width if self.strips else 2 * _PIECE
+        wide = self.grid.width if self.strips else 2 * PIECE
         return rasterio.Env(GDAL_CACHEMAX=max(2**25, 2 * rows * wide * self._pixel_bytes))
 
     def read(
@@ -113,23 +113,12 @@ class BandStack:
 
     def overview(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """Every n-th pixel of the whole scene, so that no side is longer; damaged parts count as missing."""
-        size = self.grid.height, self.grid.width
-        factor = math.ceil(max(size) / longest)
-        shape = -(-size[0] // factor), -(-size[1] // factor)
+        shape, pieces = overview_pieces((self.grid.height, self.grid.width), longest, self.strips)
         values, valid = np.zeros((len(self._reads), *shape), self.dtype), np.zeros(shape, bool)
-        high = max(1, _PIECE // factor)
-        wide = shape[1] if self.strips else high
-        for row in range(0, shape[0], high):
-            for column in range(0, shape[1], wide):
-                piece = min(high, shape[0] - row), min(wide, shape[1] - column)
-                top, left = row * factor, column * factor
-                bottom, right = min(top + piece[0] * factor, size[0]), min(left + piece[1] * factor, size[1])
-                try:
-                    found = self.read(top, left, bottom - top, right - left, piece)
-                except RasterioError:
-                    continue
-                place = slice(row, row + piece[0]), slice(column, column + piece[1])
-                values[(slice(None), *place)], valid[place] = found
+        for place, (rows, columns) in pieces:
+            window = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+            with contextlib.suppress(RasterioError):
+                values[(slice(None), *place)], valid[place] = self.read(*window, valid[place].shape)
         return values, valid
 
     def _check_same_grid(self, dataset: rasterio.DatasetReader, crs: CRS | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,9 @@ import numpy as np
 
 BLOCK_PIXELS = 2**21
 """So many pixels, or one window where that is more, are read at once."""
+
+PIECE = 2048
+"""Pixels a side of what is read at once for an overview."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,36 @@ class WindowGrid:
         """(row, column) of the first pixel of every window of a block, in order."""
         downs, acrosses = self.down.origins[block.rows], self.across.origins[block.columns]
         return [(int(row), int(column)) for row in downs for column in acrosses]
+
+
+def overview_pieces(
+    size: tuple[int, int], longest: int, strips: bool
+) -> tuple[tuple[int, int], Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]]:
+    """Every n-th pixel of a scene, piece by piece, so that a damaged block costs no more than the piece it is in.
+
+    Args:
+        size: (height, width) of the scene.
+        longest: Most pixels a side of the overview.
+        strips: The file is stored in strips: pieces are as wide as the scene.
+
+    Returns:
+        (height, width) of the overview, and (rows, columns) of each piece in it with (rows, columns) of the scene.
+    """
+    factor = math.ceil(max(size) / longest)
+    shape = -(-size[0] // factor), -(-size[1] // factor)
+    high = max(1, PIECE // factor)
+    wide = shape[1] if strips else high
+
+    def pieces() -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+        for row in range(0, shape[0], high):
+            for column in range(0, shape[1], wide):
+                there = slice(row, min(row + high, shape[0])), slice(column, min(column + wide, shape[1]))
+                yield (
+                    there,
+                    tuple(
+                        slice(part.start * factor, min(part.stop * factor, length))
+                        for part, length in zip(there, size, strict=True)
+                    ),
+                )
+
+    return shape, pieces()

@@ -9,7 +9,7 @@ from PIL import Image
 import predict
 from rsml.config import Data, Experiment
 from rsml.errors import UserError
-from rsml.geo.map_command import label_or_map, native_window
+from rsml.geo.mosaic.command import label_or_map, native_window
 from rsml.prediction import split_inputs
 from rsml.run import Run
 from tests.geo.test_mosaic import noise, probabilities, tiny_model, write
@@ -30,7 +30,7 @@ def large(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rsml.geo.map_job.quicklook", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("rsml.geo.mosaic.job.quicklook", lambda *_: Figure(figsize=(1, 1)))
 
 
 def run(*arguments):

@@ -15,9 +15,9 @@ from rasterio.transform import Affine, from_origin
 
 from rsml.data.images import resize
 from rsml.errors import UserError
-from rsml.geo.map_job import MapOptions
-from rsml.geo.mosaic import map_scenes
-from rsml.geo.scene import is_scene
+from rsml.geo.mosaic.job import MapOptions
+from rsml.geo.mosaic.mapping import map_scenes
+from rsml.geo.mosaic.scene import is_scene
 from rsml.layers import ScenePredictions
 from rsml.prediction import SceneModel
 
@@ -47,7 +47,7 @@ def model():
 def quick_pictures(request, monkeypatch):
     """Most tests look at numbers; drawing takes longer than all the rest."""
     if "picture" not in request.node.name:
-        monkeypatch.setattr("rsml.geo.map_job.quicklook", lambda *_: Figure(figsize=(1, 1)))
+        monkeypatch.setattr("rsml.geo.mosaic.job.quicklook", lambda *_: Figure(figsize=(1, 1)))
 
 
 def write(path, pixels, transform=None, crs=UTM, **profile):
@@ -165,7 +165,7 @@ def test_tiles_are_the_cells_of_the_raster_and_end_with_the_scene(model, tmp_pat
         np.testing.assert_allclose(row["box"], (left, right, low, high))
     with sqlite3.connect(tmp_path / "map" / "tiles.gpkg") as database:
         bounds = database.execute("SELECT min_x, min_y, max_x, max_y, srs_id FROM gpkg_contents").fetchone()
-        corners = np.array([turned * corner for corner in ((0, 0), (90, 0), (90, 70), (0, 70))])
+        corners = np.array([turned @ corner for corner in ((0, 0), (90, 0), (90, 70), (0, 70))])
         np.testing.assert_allclose(bounds[:4], [*corners.min(axis=0), *corners.max(axis=0)])
         assert database.execute("PRAGMA application_id").fetchone()[0] == 0x47504B47
         text = database.execute("SELECT definition FROM gpkg_spatial_ref_sys WHERE srs_id = ?", bounds[4:]).fetchone()[
@@ -415,7 +415,7 @@ def test_a_full_disk_keeps_what_is_done(model, tmp_path, monkeypatch):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit, named in ((30_000, "windows.bin"), (110_000, "tiles.gpkg"), (60_000, "probabilities.tif")):
         if named == "probabilities.tif":  # the polygons take more room
-            monkeypatch.setattr("rsml.geo.label_map._add_tiles", lambda *_: np.zeros(3, np.int64))
+            monkeypatch.setattr("rsml.geo.mosaic.label_map._add_tiles", lambda *_: np.zeros(3, np.int64))
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
         try:
             with pytest.raises(UserError, match=f"{named}: could not be written .*run the same command again") as fault:

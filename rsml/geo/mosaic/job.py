@@ -16,10 +16,10 @@ from rsml.data.images import resize
 from rsml.errors import UserError
 from rsml.evaluation.drawing import save
 from rsml.files import remove, write_json
-from rsml.geo.label_map import PROBABILITIES, TILES, write_map
-from rsml.geo.quicklook import quicklook
-from rsml.geo.scene import Scene
-from rsml.geo.window_scores import Status, WindowScores
+from rsml.geo.mosaic.label_map import PROBABILITIES, TILES, write_map
+from rsml.geo.mosaic.quicklook import quicklook
+from rsml.geo.mosaic.scene import Scene
+from rsml.geo.mosaic.window_scores import Status, WindowScores
 from rsml.geo.windows import Block, WindowGrid
 from rsml.models.fingerprint import fingerprint
 from rsml.prediction import SceneModel

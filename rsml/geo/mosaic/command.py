@@ -17,10 +17,10 @@ from PIL import Image
 from rsml.data.find_images import find_images
 from rsml.data.image_index import SUFFIXES as IMAGES
 from rsml.errors import UserError
-from rsml.geo.map_job import ABOUT, BUILDING, JOB, MapOptions
-from rsml.geo.mosaic import map_scenes
+from rsml.geo.mosaic.job import ABOUT, BUILDING, JOB, MapOptions
+from rsml.geo.mosaic.mapping import map_scenes
+from rsml.geo.mosaic.scene import is_scene
 from rsml.geo.rasters import SUFFIXES as RASTERS
-from rsml.geo.scene import is_scene
 from rsml.prediction import SOME_IMAGES_BAD, SceneModel, label_paths, open_model
 from rsml.run import Run
 

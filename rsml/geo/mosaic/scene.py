@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from rsml.data.images import check_choices, own_range, to_uint8
 from rsml.data.rasters import MAX_PIXELS, Raster
 from rsml.errors import UserError
 from rsml.geo.rasters import open_raster
+from rsml.geo.windows import PIECE, overview_pieces
 
 SMALLEST_SCENE = 1024 * 1024
 WINDOWS_OF_A_SCENE = 16
-_PIECE = 2048
 
 
 class Scene:
@@ -91,7 +90,7 @@ class Scene:
 
     def cache_bytes(self, window_height: int) -> int:
         """What GDAL should keep of decoded pixels, so that no strip is decoded anew for every block in it."""
-        wide = self.size[1] if self.strips else 2 * _PIECE
+        wide = self.size[1] if self.strips else 2 * PIECE
         return max(2**25, 2 * window_height * wide * self._pixel_bytes)
 
     def close(self) -> None:
@@ -147,23 +146,13 @@ class Scene:
 
     def _smaller(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """Every n-th pixel of the scene (of an overview, where the file has one), piece by piece."""
-        factor = math.ceil(max(self.size) / longest)
-        shape = tuple(-(-length // factor) for length in self.size)
+        shape, pieces = overview_pieces(self.size, longest, self.strips)
         values, missing = np.zeros((*shape, len(self.bands)), self._dtype), np.ones(shape, bool)
-        piece = max(1, _PIECE // factor)
-        wide = shape[1] if self.strips else piece
-        for row in range(0, shape[0], piece):
-            for column in range(0, shape[1], wide):
-                rows = slice(row, min(row + piece, shape[0]))
-                columns = slice(column, min(column + wide, shape[1]))
-                window = Window.from_slices(
-                    (rows.start * factor, min(rows.stop * factor, self.size[0])),
-                    (columns.start * factor, min(columns.stop * factor, self.size[1])),
-                )
-                # What is damaged stays missing here; the windows in it are named when their turn comes.
-                with contextlib.suppress(RasterioError):
-                    found = self._values(window, (rows.stop - rows.start, columns.stop - columns.start))
-                    values[rows, columns], missing[rows, columns] = found
+        for place, (rows, columns) in pieces:
+            window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
+            # What is damaged stays missing here; the windows in it are named when their turn comes.
+            with contextlib.suppress(RasterioError):
+                values[place], missing[place] = self._values(window, missing[place].shape)
         return values, missing
 
 

@@ -18,8 +18,8 @@ from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
 from rsml.evaluation.drawing import DARK, GREY, bare_frame, shorten
-from rsml.geo.label_map import top_labels
-from rsml.geo.scene import Scene
+from rsml.geo.mosaic.label_map import top_labels
+from rsml.geo.mosaic.scene import Scene
 from rsml.prediction import SceneModel
 
 _CELLS, _PIXELS = 512, 1000

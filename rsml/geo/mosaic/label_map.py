@@ -16,9 +16,9 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rsml.files import replacing
-from rsml.geo.geopackage import PolygonLayer
-from rsml.geo.scene import Scene
-from rsml.geo.window_scores import Status, not_written
+from rsml.geo.mosaic.geopackage import PolygonLayer
+from rsml.geo.mosaic.scene import Scene
+from rsml.geo.mosaic.window_scores import Status, not_written
 from rsml.geo.windows import WindowGrid
 from rsml.prediction import SceneModel
 

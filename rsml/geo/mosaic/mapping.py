@@ -17,9 +17,9 @@ import rasterio
 from tqdm import tqdm
 
 from rsml.errors import UserError
-from rsml.geo.map_job import MapJob, MapOptions, identity_of
-from rsml.geo.scene import Scene
-from rsml.geo.window_scores import Status
+from rsml.geo.mosaic.job import MapJob, MapOptions, identity_of
+from rsml.geo.mosaic.scene import Scene
+from rsml.geo.mosaic.window_scores import Status
 from rsml.prediction import SceneModel
 
 logger = logging.getLogger(__name__)
