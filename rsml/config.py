@@ -50,7 +50,7 @@ class Training(Settings):
         weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
             biases and norms.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
-            epochs) by its factor; "plateau" does when `monitor` has not risen for `plateau_patience` epochs.
+            epochs) by its factor; "plateau" does when `monitor` is no better for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
         freeze_batch_norm: Keep the backbone's normalisation statistics as pretrained.
         label_noise: Fraction of training labels flipped, to measure robustness. Never touches validation or test.

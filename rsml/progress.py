@@ -12,6 +12,7 @@ import numpy as np
 
 from rsml.config import Training
 from rsml.errors import UserError
+from rsml.evaluation.measure import LOWER_IS_BETTER
 from rsml.files import replacing
 from rsml.run import Run
 
@@ -137,7 +138,7 @@ class EpochEnd(keras.callbacks.Callback):
         }
         row |= {f"val_{name}": number for name, number in measured.items()}
         logs |= {f"val_{name}": measured[name] for name in (*self.headline, self.monitor) if name in measured}
-        better = not math.isnan(value) and (state.best is None or value > state.best)
+        better = not math.isnan(value) and (state.best is None or self._gain(value, state.best) > 0)
         if better:
             state.best, state.best_epoch, state.since_best, state.since_drop = value, epoch + 1, 0, 0
         else:
@@ -156,6 +157,9 @@ class EpochEnd(keras.callbacks.Callback):
         state.save()
         if state.stopped:
             self.model.stop_training = True
+
+    def _gain(self, value: float, best: float) -> float:
+        return best - value if self.monitor in LOWER_IS_BETTER else value - best
 
     def _rate(self) -> float:
         return float(self.state.schedule(self.model.optimizer.iterations))

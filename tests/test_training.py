@@ -15,8 +15,10 @@ import rsml.progress
 from rsml.config import Augment, Data, Experiment, Model, Training, override
 from rsml.data.samples import Samples
 from rsml.errors import UserError
+from rsml.evaluation.measure import measure
 from rsml.methods import LabelContext
 from rsml.objectives import CrossEntropy, label_weights
+from rsml.prediction import SceneModel
 from rsml.training import build, train, with_label_noise
 
 ROOT = Path(__file__).parent.parent
@@ -233,6 +235,17 @@ def test_data_that_changed_since_the_run_began_is_refused(experiment, scene_fold
     (data / "sand" / "sand00.png").unlink()
     with pytest.raises(UserError, match=r"no longer those that .*run began with"):
         train(changed, root=tmp_path)
+
+
+def test_a_monitor_that_counts_faults_keeps_the_epoch_with_the_fewest(experiment, tmp_path):
+    # A rate this high makes the loss jump up and down.
+    settings = ["training.monitor=cross_entropy", "training.epochs=4", "training.learning_rate=0.03"]
+    run = train(override(experiment, [*settings, "training.schedule=constant"])[0], root=tmp_path)
+    losses = run.read_history()["val_cross_entropy"]
+    assert losses.max() > 1.1 * losses.min()
+    valid = run.read_samples().part("valid")
+    kept = measure(valid.labels, SceneModel.load(run.best).scores(valid), valid.task)["cross_entropy"]
+    assert kept == pytest.approx(losses.min(), rel=1e-3)
 
 
 def test_an_unknown_monitor_is_refused_before_training(experiment, tmp_path):

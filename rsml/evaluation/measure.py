@@ -19,6 +19,17 @@ HEADLINE = {
 NOT_PERCENT = {"coverage_error", "kl_divergence", "cross_entropy"}
 """Metrics counted in labels or nats, which are no share of anything."""
 
+LOWER_IS_BETTER = {
+    "hamming_loss",
+    "ranking_loss",
+    "one_error",
+    "coverage_error",
+    "cross_entropy",
+    "kl_divergence",
+    "mean_absolute_error",
+}
+"""Metrics that count what is wrong."""
+
 
 def measure(
     labels: np.ndarray, scores: np.ndarray, task: str, thresholds: float | np.ndarray = 0.5
