@@ -213,7 +213,15 @@ def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_pa
     assert metrics["valid"]["metrics"]["accuracy"] == pytest.approx(history["val_accuracy"].max())
     assert history["val_accuracy"].max() > 0.6
     assert len(pd.read_csv(run.predictions)) == 9
-    options = {"data": None, "labels": None, "root": None, "split": None, "out": None, "batch_size": 8, "trust": False}
+    options = {
+        "data": None,
+        "label_file": None,
+        "root": None,
+        "split": None,
+        "out": None,
+        "batch_size": 8,
+        "trust": False,
+    }
     capsys.readouterr()
     assert measure_split(str(run.folder), as_json=True, **options) == 0
     measured = json.loads(capsys.readouterr().out)
