@@ -17,7 +17,6 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from rsml.data.find_images import find_images
 from rsml.data.images import ImageError
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.readers import read_samples
@@ -212,23 +211,6 @@ def save_model(source: str | None, *, save: str, trust: bool, told: dict[str, An
 
 
 def label_images(
-    source: str | None,
-    *,
-    images: Sequence[str],
-    out: str | None,
-    as_json: bool,
-    plain: bool = False,
-    batch_size: int,
-    trust: bool,
-    told: dict[str, Any] | None = None,
-    **_: Any,
-) -> int:
-    """Prints and writes the labels of images; returns 3 if some could not be read."""
-    scene_model, _run = open_model(source, trust, **(told or {}))
-    return label_paths(scene_model, find_images(images), out=out, as_json=as_json, plain=plain, batch_size=batch_size)
-
-
-def label_paths(
     scene_model: SceneModel,
     paths: Iterator[str],
     *,
@@ -237,7 +219,7 @@ def label_paths(
     plain: bool = False,
     batch_size: int,
 ) -> int:
-    """As `label_images`, with a model that is open and images that are found."""
+    """Prints and writes the labels of images; returns 3 if some could not be read."""
     bad: list[ImageError] = []
     done, begun = 0, time.monotonic()
     out = out or "predictions.csv"

@@ -15,6 +15,7 @@ from PIL import Image
 
 import rsml.command
 from rsml.config import Data, Experiment, Training
+from rsml.data.find_images import find_images
 from rsml.data.images import decode
 from rsml.errors import UserError
 from rsml.layers import SIGNA, ScenePredictions
@@ -38,12 +39,16 @@ def run(multilabel_csv, tmp_path_factory):
 OPTIONS = {"out": None, "as_json": False, "batch_size": 4, "trust": False}
 
 
+def label(run, images, as_json=False):
+    return label_images(SceneModel.load(run.best), find_images(images), out=None, as_json=as_json, batch_size=4)
+
+
 def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("water00.png", "water01.png"):
         (tmp_path / name).write_bytes((scene_folder / "water" / name).read_bytes())
     (tmp_path / "broken.png").write_bytes(b"not an image")
-    assert label_images(str(run.folder), images=["."], **OPTIONS) == 3
+    assert label(run, images=["."]) == 3
     said = capsys.readouterr()
     assert "broken.png" in said.err and "1 skipped" in said.err
     table = pd.read_csv("predictions.csv")
@@ -57,7 +62,7 @@ def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_
 def test_json_lines_hold_the_same(run, scene_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     image = str(scene_folder / "forest" / "forest03.png")
-    assert label_images(str(run.folder), images=[image], **OPTIONS | {"as_json": True}) == 0
+    assert label(run, images=[image], as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["path"] == image
     assert told["labels"] == [name for name, score in told["scores"].items() if score > 0.5]
@@ -68,7 +73,7 @@ def test_images_of_other_sizes_and_kinds_are_taken(run, tmp_path, monkeypatch, c
     Image.new("L", (90, 41), 120).save("grey.tif")
     Image.new("RGBA", (20, 20), (1, 2, 3, 255)).save("alpha.png")
     Image.new("RGB", (64, 64)).save("named wrongly.jpg", format="PNG")
-    assert label_images(str(run.folder), images=["*.tif", "alpha.png", "named wrongly.jpg"], **OPTIONS) == 0
+    assert label(run, images=["*.tif", "alpha.png", "named wrongly.jpg"]) == 0
     assert len(pd.read_csv("predictions.csv")) == 3
 
 
@@ -263,6 +268,6 @@ def test_missing_inputs_are_one_line(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     os.mkdir("empty")
     for images, said in ((["nothing.png"], "no such image"), (["empty"], "no image"), (["@list"], "list not readable")):
-        assert rsml.command.run(lambda images=images: label_images(str(run.folder), images=images, **OPTIONS)) == 2
+        assert rsml.command.run(lambda images=images: label(run, images=images)) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

@@ -21,7 +21,7 @@ from rsml.geo.mosaic.job import ABOUT, BUILDING, JOB, MapOptions
 from rsml.geo.mosaic.mapping import map_scenes
 from rsml.geo.mosaic.scene import is_scene
 from rsml.geo.rasters import SUFFIXES as RASTERS
-from rsml.prediction import SOME_IMAGES_BAD, SceneModel, label_paths, open_model
+from rsml.prediction import SOME_IMAGES_BAD, SceneModel, label_images, open_model
 from rsml.run import Run
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def label_or_map(
     code = 0
     if first is not None:
         paths = chain([first], paths)
-        code = label_paths(model, paths, out=out, as_json=as_json, plain=plain, batch_size=batch_size)
+        code = label_images(model, paths, out=out, as_json=as_json, plain=plain, batch_size=batch_size)
         out = None  # it was the file of the images
     if not scenes:
         if window or step or bands or value_range:
