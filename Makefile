@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(RUN) train.py
 
 test: $(VENV)/.tested-with
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.tested-with
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

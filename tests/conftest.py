@@ -1,5 +1,6 @@
 """Small data sets on disk that many tests share."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ def multilabel_csv(scene_folder: Path, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def share_table(scene_folder: Path) -> Path:
-    """A folder with a table of shares of those images: mostly the class that gave the colour."""
+def share_table(scene_folder: Path, tmp_path_factory) -> Path:
+    """A table of shares beside a copy of those images: mostly the class that gave the colour."""
     random = np.random.default_rng(0)
     rows = ["path,split,covered,water,forest,bare"]
     for place, name in enumerate(COLOURS):
@@ -46,6 +47,7 @@ def share_table(scene_folder: Path) -> Path:
             split = "train" if number < 8 else "valid" if number < 10 else "test"
             shares = 0.7 * np.eye(3)[place] + 0.3 * random.dirichlet(np.ones(3))
             rows.append(f"{name}/{name}{number:02d}.png,{split},1.0," + ",".join(f"{share:.6f}" for share in shares))
-    file = scene_folder / "land_cover.csv"
+    tiles = shutil.copytree(scene_folder, tmp_path_factory.mktemp("shares") / "tiles")
+    file = tiles / "land_cover.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
