@@ -303,7 +303,15 @@ def test_processes_write_the_same_files(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_failing_process_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_failing_process_is_told(tmp_path, monkeypatch, wait):
+    class Process(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            if wait:  # it has ended before it is told its task
+                self.wait()
+
+    monkeypatch.setattr(writing_module.subprocess, "Popen", Process)
     monkeypatch.setattr(writing_module, "_WORTH_PROCESSES", 1)
     monkeypatch.setattr(writing_module.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="run again"):

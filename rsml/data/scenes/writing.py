@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -153,8 +154,11 @@ def _draw_all(folder: Path, missing: list[int], job: dict, workers: int) -> None
                 [sys.executable, str(script)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             running.append(process)
-            process.stdin.write(json.dumps(task))
-            process.stdin.close()
+            # One that ended before it was told its task is named below.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(task))
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         # This process takes a share of its own.
         for index in missing[::workers]:
             write_one(folder, index, **job)
