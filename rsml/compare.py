@@ -144,7 +144,6 @@ def compare(
     from rsml.config import override
     from rsml.evaluation import HEADLINE
     from rsml.files import replacing
-    from rsml.retrieval.commands import measure_run
     from rsml.training import train
 
     # Every variant is checked before the first is trained: a typing fault must not cost a night.
@@ -160,8 +159,11 @@ def compare(
         logger.info("[%d of %d] %s", number, len(planned), variant.name)
         run = train(variant, root=root)
         measured = json.loads(run.metrics.read_text(encoding="utf-8"))
-        neighbours = measure_run(run) if retrieval else {}
-        rows.append({**about, **measured[part]["metrics"], **neighbours})
+        rows.append({**about, **measured[part]["metrics"]})
+        if retrieval:
+            from rsml.retrieval.commands import measure_run
+
+            rows[-1] |= measure_run(run)
         table = pd.DataFrame(rows)
         with replacing(root / "runs.csv") as beside:
             table.to_csv(beside, index=False)
@@ -198,7 +200,7 @@ def _write(root: Path, table: pd.DataFrame, metrics: Sequence[str], key: str) ->
 def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     """One row a variant: mean and deviation over seeds, and the difference to the first variant, paired by seed."""
     from rsml.errors import UserError
-    from rsml.evaluation.measure import NOT_PERCENT
+    from rsml.evaluation.measure import scale_of
     from rsml.settings import nearest
 
     for metric in metrics:
@@ -213,7 +215,7 @@ def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     for name, rows in by_variant.items():
         cells = [name, str(len(rows))]
         for metric in metrics:
-            scale = 1 if metric in NOT_PERCENT else 100
+            scale = scale_of(metric)
             cells.append(_mean(scale * rows[metric]))
             difference = (rows[metric] - by_variant[baseline][metric]).dropna()
             cells.append("" if name == baseline else _mean(scale * difference, sign=True))

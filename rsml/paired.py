@@ -177,15 +177,14 @@ def compare_runs(
 def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
     """The tests as text: one line a metric, then one a pair of runs, then who is right alone."""
     from rsml.evaluation.bootstrap import format_interval, format_p
-    from rsml.evaluation.report import NOT_PERCENT, render
+    from rsml.evaluation.measure import scale_of
+    from rsml.evaluation.report import render
 
     def cell(interval: Interval, metric: str) -> str:
-        scale = 1 if metric in NOT_PERCENT else 100
-        return format_interval(interval.value, interval.low, interval.high, scale=scale)
+        return format_interval(interval.value, interval.low, interval.high, scale=scale_of(metric))
 
     def signed(interval: Interval, metric: str) -> str:
-        scale = 1 if metric in NOT_PERCENT else 100
-        value, low, high = (f"{scale * end:+.2f}" for end in (interval.value, interval.low, interval.high))
+        value, low, high = (f"{scale_of(metric) * end:+.2f}" for end in (interval.value, interval.low, interval.high))
         return f"{value} [{low}, {high}]"
 
     several = len(side_a) > 1
@@ -200,7 +199,7 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
     header = ["%", "a", "b", "a - b", *(["deviation over pairs"] if several else []), "no difference"]
     rows = []
     for test in tests:
-        deviation = [f"{(1 if test.metric in NOT_PERCENT else 100) * test.deviation:.2f}"] if several else []
+        deviation = [f"{scale_of(test.metric) * test.deviation:.2f}"] if several else []
         cells = [cell(test.a, test.metric), cell(test.b, test.metric), signed(test.difference, test.metric)]
         rows.append([test.metric, *cells, *deviation, format_p(test.p_value)])
     lines.append(render(header, rows))

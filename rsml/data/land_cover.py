@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from rsml.data.samples import Samples, share_columns
+from rsml.data.samples import Samples, read_table, share_columns
 from rsml.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -60,13 +59,7 @@ def read_land_cover(file: str | Path, root: str | Path | None = None, allow_miss
     """
     file = Path(file)
     root = Path(root) if root is not None else file.parent
-    try:
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
-            table = pd.read_csv(opened, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file; expected a table of path and land-cover shares") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
-        raise UserError(f"{file}: not a CSV table ({str(fault).strip()}); write it again") from None
+    table = read_table(file, "a table of path and land-cover shares")
     names = [name for name in table.columns if name not in _ABOUT]
     if "path" not in table or len(names) < 2:
         raise UserError(

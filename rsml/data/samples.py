@@ -182,13 +182,7 @@ class Samples:
     def read_csv(cls, path: str | Path, root: str | Path, task: Task) -> Samples:
         """Reads back what `write_csv` wrote. Images are not looked for; `read_samples` does that."""
         path = Path(path)
-        try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; expected a table with columns path, scene, split, labels") from None
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
-            raise UserError(f"{path}: not a CSV table ({str(fault).strip()}); write it again") from None
+        table = read_table(path, "a table with columns path, scene, split, labels")
         if tuple(table.columns[:3]) != _COLUMNS:
             raise UserError(f"{path}: its first columns are {list(table.columns[:3])}; expected path, scene, split")
         names = tuple(table.columns[3:])
@@ -201,6 +195,17 @@ class Samples:
             scenes=table["scene"].to_numpy(),
             splits=table["split"].to_numpy(),
         )
+
+
+def read_table(path: Path, expected: str) -> pd.DataFrame:
+    """Reads a CSV table that rsml wrote, all cells as text; `expected` says what it should be."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return pd.read_csv(file, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected {expected}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
+        raise UserError(f"{path}: not a CSV table ({str(fault).strip()}); write it again") from None
 
 
 def check_task(task: str) -> None:

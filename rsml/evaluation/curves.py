@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.drawing import BLUE, DARK, GREY, ORANGE, canvas, colours, open_frame, small_multiples
-from rsml.evaluation.measure import NOT_PERCENT
+from rsml.evaluation.measure import scale_of
 
 # Metrics worth a curve, in this order, where the history has them; the titles they get.
 _TITLES = {
@@ -76,7 +76,7 @@ def score_curve(runs: pd.DataFrame, key: str, metric: str) -> Figure:
         key: the setting's column, numbers; drawn on a logarithmic axis where they span more than a factor of ten.
         metric: the metric's column.
     """
-    percent = 1 if metric in NOT_PERCENT else 100
+    percent = scale_of(metric)
     figure, axes = canvas(6.4, 4.2)
     groups = list(runs.groupby("variant", sort=False))
     for (name, rows), colour in zip(groups, colours(len(groups)), strict=True):

@@ -31,6 +31,11 @@ LOWER_IS_BETTER = {
 """Metrics that count what is wrong."""
 
 
+def scale_of(metric: str) -> int:
+    """What a metric is multiplied by to be shown: 100 for shares."""
+    return 1 if metric in NOT_PERCENT else 100
+
+
 def measure(
     labels: np.ndarray, scores: np.ndarray, task: str, thresholds: float | np.ndarray = 0.5
 ) -> dict[str, float]:

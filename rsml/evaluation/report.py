@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rsml.evaluation.bootstrap import Task, bootstrap_intervals, format_interval
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import NOT_PERCENT, task_metrics
+from rsml.evaluation.measure import NOT_PERCENT, scale_of, task_metrics
 
 Style = Literal["text", "markdown", "csv"]
 
@@ -267,7 +267,7 @@ def _level(evaluation: dict[str, Any]) -> str:
 
 
 def _cell(evaluation: dict[str, Any], name: str) -> str:
-    scale = 1 if name in NOT_PERCENT else 100
+    scale = scale_of(name)
     value = evaluation["metrics"][name]
     ends = evaluation.get("intervals", {}).get("metrics", {}).get(name)
     return _percent(value, scale) + (f" {_ends(ends, scale)}" if ends else "")

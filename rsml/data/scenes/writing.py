@@ -155,10 +155,8 @@ def _draw_all(folder: Path, missing: list[int], job: dict, workers: int) -> None
             )
             running.append(process)
             # One that ended before it was told its task is named below.
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(json.dumps(task))
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
         # This process takes a share of its own.
         for index in missing[::workers]:
             write_one(folder, index, **job)
