@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs the command line."""
     options = parse()
-    from rsml.command import run
+    from rsml.cli.faults import run
 
     return run(lambda: _divide(options))
 

@@ -103,20 +103,20 @@ _sides.__name__ = "image size"  # what argparse calls it
 def main() -> int:
     """Runs the command line."""
     options = parse()
-    from rsml.command import run
+    from rsml.cli.faults import run
 
     return run(lambda: _predict(options), log=sys.stderr)
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from rsml import prediction
-    from rsml.errors import UserError
+    from rsml.prediction.scene_model import scene_model as prediction
+    from rsml.utils.errors import UserError
 
     given = vars(options)
     source, images = prediction.split_inputs(given.pop("inputs"))
     told = {key: given.pop(key) for key in ("labels", "task", "preprocess", "image_size")}
     if told["labels"] is not None:
-        from rsml.label_names import read_label_names
+        from rsml.data.label_names import read_label_names
 
         told["labels"] = read_label_names(told["labels"])
     if images and options.data:
@@ -127,7 +127,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise UserError(f"--save {options.save}: saving is a job of its own; give no images and no --data with it")
     job = prediction.save_model if options.save else prediction.measure_split
     if images:
-        from rsml.geo.mosaic.command import label_or_map as job
+        from rsml.mapping.command import label_or_map as job
     return job(source, images=images, told=told, **given)
 
 

@@ -36,7 +36,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs the command line."""
     options = parse()
-    from rsml.command import run
+    from rsml.cli.faults import run
 
     return run(lambda: _train(options))
 
@@ -52,8 +52,8 @@ def _train(options: argparse.Namespace) -> int:
     for line in said:
         print(f"set {line}")
 
-    from rsml.run_evaluation import report
-    from rsml.training import train
+    from rsml.training.finish import report
+    from rsml.training.loop import train
 
     run = train(experiment, fresh=options.fresh)
     print(report(run))

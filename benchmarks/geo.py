@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BETWEEN = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
-status = subprocess.run([sys.executable, "-m", "rsml.geo", *sys.argv[1:]], stdout=subprocess.DEVNULL).returncode
+status = subprocess.run([sys.executable, "-m", "rsml.cli.geo", *sys.argv[1:]], stdout=subprocess.DEVNULL).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(status, time.perf_counter() - start, used.ru_utime + used.ru_stime, peak)

@@ -33,9 +33,9 @@ def measure(job: str, backbone: str, size: int, images: int, batch: int) -> dict
     from rsml.config import load_config, override
     from rsml.data import pipeline
     from rsml.methods import LabelContext
-    from rsml.optimizers import make_optimizer
-    from rsml.trainer import Trainer
-    from rsml.training import build, choose_objective
+    from rsml.training.loop import build, choose_objective
+    from rsml.training.optimizers import make_optimizer
+    from rsml.training.trainer import Trainer
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     arguments = [f"backbone={backbone}", "weights=None", f"size={size}"]
@@ -71,7 +71,7 @@ def measure(job: str, backbone: str, size: int, images: int, batch: int) -> dict
 
 
 def _samples(images: int):
-    from rsml.data import scenes
+    from rsml import scenes
     from rsml.data.readers import read_samples
 
     real = Path(os.environ.get("RSML_TEST_DATA", "")) / "data" / "ucm" / "Images"

@@ -24,11 +24,11 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from rsml.geo.mosaic.job import MapJob, MapOptions, identity_of
-from rsml.geo.mosaic.mapping import map_scenes
-from rsml.geo.mosaic.scene import Scene
 from rsml.layers import ScenePredictions
-from rsml.prediction import SceneModel, open_model
+from rsml.mapping.job import MapJob, MapOptions, identity_of
+from rsml.mapping.mapping import map_scenes
+from rsml.prediction.scene_model import SceneModel, open_model
+from rsml.raster.scene import Scene
 
 LABELS = [f"label {number}" for number in range(17)]
 

@@ -20,9 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import faiss
 import numpy as np
 
+from rsml.evaluation.neighbors import unit
 from rsml.retrieval import approximate
 from rsml.retrieval.index import Index
-from rsml.retrieval.knn import unit
 
 NEIGHBOURS = 10
 

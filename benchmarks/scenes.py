@@ -5,7 +5,7 @@ Run: python benchmarks/scenes.py
 
 import time
 
-from rsml.data.scenes import SCENES, draw
+from rsml.scenes import SCENES, draw
 
 
 def speed(indices: list[int], size: int) -> float:

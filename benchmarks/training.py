@@ -17,15 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 import rsml  # noqa: F401  (makes a checkpoint's layers known)
+from rsml import scenes
 from rsml.config import Augment, Data, Experiment, Model, Training
-from rsml.data import pipeline, scenes
+from rsml.data import pipeline
 from rsml.data.source import load_samples
 from rsml.methods import LabelContext
+from rsml.methods.objectives import CrossEntropy
 from rsml.models import load_backbone
-from rsml.objectives import CrossEntropy
-from rsml.optimizers import make_optimizer
-from rsml.trainer import Trainer
-from rsml.training import build
+from rsml.training.loop import build
+from rsml.training.optimizers import make_optimizer
+from rsml.training.trainer import Trainer
 
 
 def plain_keras(samples, options):
@@ -48,7 +49,7 @@ def plain_keras(samples, options):
 
 
 def with_rsml(samples, options):
-    """The same through rsml's own parts, as `rsml.training` joins them."""
+    """The same through rsml's own parts, as `rsml.training.loop` joins them."""
     experiment = Experiment(
         name="benchmark",
         data=Data(image_size=options.image_size),

@@ -1,27 +1,35 @@
 """rsml: classify remote-sensing scenes with Keras.
 
-Importing it makes its layers and losses known to Keras, and `keras.models.load_model` reads any rsml checkpoint.
+Importing it is light: what needs TensorFlow is loaded when it is first used (`rsml.train`, ...).
+`import rsml.layers` makes its layers known to Keras; then plain `keras.models.load_model` reads any rsml checkpoint.
 """
 
-import sys
+from __future__ import annotations
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsml.run import Run
+    from rsml.training import train
+    from rsml.weights.models import load_model
+
+__version__ = "0.2.0"
+
+_LAZY = {
+    "Run": "rsml.run",
+    "load_model": "rsml.weights.models",
+    "train": "rsml.training",
+}
+
+__all__ = ["Run", "__version__", "load_model", "train"]
 
 
-def _runs_on_rasters_alone() -> bool:
-    """Whether this process is `python -m rsml.geo`, which needs no TensorFlow and should not wait seconds for it."""
-    # While Python looks for the module, "-m" stands for the script; the module's name is what the arguments follow.
-    return sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] == "rsml.geo"
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'rsml' has no attribute '{name}'")
 
 
-if _runs_on_rasters_alone():
-    __all__ = ["__version__"]
-else:
-    from rsml import quiet
-
-    # Keras must find TensorFlow already imported.
-    quiet.import_tensorflow()
-
-    from rsml import layers, losses
-
-    __all__ = ["__version__", "layers", "losses"]
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

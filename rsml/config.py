@@ -15,10 +15,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from rsml.data.augment import Augment, check_shape
 from rsml.data.source import Data
-from rsml.errors import UserError
 from rsml.methods import METHODS, Method
-from rsml.objectives import Objective
-from rsml.settings import Settings, nearest, one_line
+from rsml.methods.objectives import Objective
+from rsml.utils.errors import UserError
+from rsml.utils.settings import Settings, nearest, one_line
 
 
 class Model(Settings):

@@ -11,8 +11,8 @@ import pandas as pd
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.errors import UserError
-from rsml.files import remove, replacing, write_json
+from rsml.utils.errors import UserError
+from rsml.utils.files import remove, replacing, write_json
 
 ROOT = Path("checkpoint")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rsml.config import Experiment, Training, load_config, override
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 PLAIN = Experiment(name="a")
 SIGNA = Path(__file__).parent.parent / "configs" / "signa.py"

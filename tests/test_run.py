@@ -5,8 +5,8 @@ import pytest
 
 from rsml.config import Experiment, Training
 from rsml.data.samples import Samples
-from rsml.errors import UserError
 from rsml.run import Run
+from rsml.utils.errors import UserError
 
 
 def test_another_config_under_the_same_name_is_refused_with_the_difference(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pydantic
 import tensorflow as tf
 
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 # ITU-R 601 luma as torchvision rounds it (rgb_to_grayscale); the three do not sum to one there either.
 LUMA = (0.2989, 0.587, 0.114)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsml.data.samples import Task
 from rsml.data.spelling import label_key, match_labels
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
 

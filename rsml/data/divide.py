@@ -19,7 +19,7 @@ from rsml.data.label_files import LabelTable, read_label_file
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.spelling import match_label
 from rsml.data.stratify import part_sizes, stratify
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
 

@@ -21,8 +21,8 @@ from rsml.data.divide import canonical_order, divide, duplicate_groups, duplicat
 from rsml.data.images import decode
 from rsml.data.readers import DIVISION, MANIFEST, common_tail, read_samples
 from rsml.data.samples import Samples, Task
-from rsml.errors import UserError
-from rsml.files import write_json, write_text
+from rsml.utils.errors import UserError
+from rsml.utils.files import write_json, write_text
 
 logger = logging.getLogger("rsml")
 
@@ -204,7 +204,7 @@ def _convert(source: str, target: Path) -> None:
 
 
 def _place(target: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file beside its place and moves it there. `rsml.files` also waits for the disk: too slow an image."""
+    """Writes a file beside its place and moves it there. `utils.files` waits for the disk too: slow."""
     beside = target.with_name(f".{target.stem}.writing-{os.getpid()}{target.suffix}")
     try:
         write(beside)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rsml.data.image_index import SUFFIXES
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rsml.data.images import ImageError
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rsml.data.rasters import Raster, Refused, kind_of, read_raster
-from rsml.errors import UserError
+from rsml.data.decoders import Raster, Refused, kind_of, read_raster
+from rsml.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import pandas as pd
 from rsml.data.catalog import CATALOG
 from rsml.data.image_index import is_image_name
 from rsml.data.samples import Task, binary_columns
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rsml.data.samples import Samples, read_table, share_columns
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
 

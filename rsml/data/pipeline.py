@@ -11,11 +11,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import rsml.data.augment as augmentation
+from rsml.data.decoders import JPEG_START, ORIENTATION_MARKS
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
-from rsml.data.rasters import JPEG_START, ORIENTATION_MARKS
 from rsml.data.samples import Samples
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 Size = int | tuple[int, int]
 ReadFile = Callable[[tf.Tensor], tf.Tensor]

@@ -21,7 +21,7 @@ from rsml.data.label_files import LabelTable, join_tables, read_label_file, spli
 from rsml.data.land_cover import TABLE, read_land_cover
 from rsml.data.samples import Samples, Task, check_task
 from rsml.data.spelling import label_key, match_labels
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
 

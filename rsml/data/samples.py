@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from rsml.errors import UserError
-from rsml.files import replacing
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing
 
 Task = Literal["multi-label", "single-label", "proportions"]
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from rsml.data import scenes
+from rsml import scenes
 from rsml.data.divide import divide, fraction_of
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples, Task
-from rsml.data.scenes.maps import MapNoise, land_cover_samples
-from rsml.errors import UserError
-from rsml.settings import Settings
+from rsml.scenes.maps import MapNoise, land_cover_samples
+from rsml.utils.errors import UserError
+from rsml.utils.settings import Settings
 
 
 class Scenes(Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 class EvaluationError(UserError, ValueError):

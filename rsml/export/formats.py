@@ -22,8 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rsml.errors import UserError
 from rsml.export.portable import kept_in_float, portable
+from rsml.utils.errors import UserError
 
 INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
 OPSET = 18

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rsml.data.land_cover import CLASSES
-from rsml.errors import UserError
-from rsml.settings import nearest
+from rsml.utils.errors import UserError
+from rsml.utils.settings import nearest
 
 SEA, NODATA, IGNORED = "sea", "nodata", "ignored"
 """Names that are no classes: open sea, no information, and land cover that is left out."""

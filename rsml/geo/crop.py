@@ -18,16 +18,16 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from tqdm import tqdm
 
-from rsml.errors import UserError
-from rsml.files import replacing
-from rsml.geo.rasters import Grid, parse_crs
 from rsml.geo.scene_record import TABLE, SceneRecord, Tile
 from rsml.geo.sources import Source, find_sources
-from rsml.geo.stack import BandStack
 from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure, stretch
-from rsml.geo.windows import WindowGrid
-from rsml.geo.workers import Report, run_jobs
-from rsml.settings import Settings
+from rsml.raster.grid import Grid, parse_crs
+from rsml.raster.stack import BandStack
+from rsml.raster.windows import WindowGrid
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing
+from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.settings import Settings
 
 logger = logging.getLogger(__name__)
 

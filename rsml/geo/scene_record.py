@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsml.errors import UserError
-from rsml.files import replacing, write_json
-from rsml.geo.rasters import Grid, crs_code
 from rsml.geo.sources import Source
 from rsml.geo.tiles import KEPT, Measures
+from rsml.raster.grid import Grid, crs_code
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing, write_json
 
 NOTE, TABLE, JOURNAL = "scene.json", "tiles.csv", "journal.csv"
 _MEASURES = list(Measures.__dataclass_fields__)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsml.errors import UserError
-from rsml.geo.rasters import find_rasters
+from rsml.raster.grid import find_rasters
+from rsml.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from tqdm import tqdm
 
-from rsml.errors import UserError
-from rsml.files import replacing, write_json
 from rsml.geo.classes import SEA, Classes, read_classes, ready_for
 from rsml.geo.land_cover import LandCoverMap, candidates, count, longitude_latitude_bounds
-from rsml.geo.rasters import Grid, UnknownPlace, crs_name, datum_unknown, find_rasters, grid_of, open_raster, parse_crs
 from rsml.geo.tile_sources import TileSource, find_tiles
-from rsml.geo.workers import Report, run_jobs
+from rsml.raster.grid import Grid, UnknownPlace, crs_name, datum_unknown, find_rasters, grid_of, open_raster, parse_crs
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing, write_json
+from rsml.utils.jobs import Report, run_jobs
 
 logger = logging.getLogger(__name__)
 

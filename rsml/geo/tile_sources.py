@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsml.errors import UserError
-from rsml.geo.rasters import find_rasters
 from rsml.geo.scene_record import TABLE
 from rsml.geo.tiles import KEPT
+from rsml.raster.grid import find_rasters
+from rsml.utils.errors import UserError
 
 GEOREFERENCE = "georeference.csv"
 """Beside the built-in scenes: path, land_cover, crs, and a to f of the affine map."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pydantic
 
-from rsml.settings import Settings
+from rsml.utils.settings import Settings
 
 KEPT = "kept"
 DAMAGED = "damaged"

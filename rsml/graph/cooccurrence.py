@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 class EdgeCounts(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rsml.data.spelling import words_of
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 _TABLE = Path(__file__).with_name("glove_100d.npz")
 _BUILT_IN = "the built-in GloVe table"

@@ -10,8 +10,8 @@ from keras import ops
 from numpy.typing import ArrayLike
 from spektral.layers import GATConv, GCNConv, GraphSageConv
 
-from rsml.errors import UserError
 from rsml.graph import normalized_adjacency
+from rsml.utils.errors import UserError
 
 KINDS = ("gcn", "graphsage", "gat")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from rsml.settings import Settings
+from rsml.utils.settings import Settings
 
 if TYPE_CHECKING:
     import keras
 
+    from rsml.methods.objectives import Objective
     from rsml.models import Backbone
-    from rsml.objectives import Objective
 
 
 def _split_places(value: Any) -> Any:

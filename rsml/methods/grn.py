@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from rsml.errors import UserError
 from rsml.layers import NeighborMemory, Probe
 from rsml.methods.base import LabelContext, Method, Term
+from rsml.utils.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -129,7 +129,7 @@ class NeighborTerm(keras.layers.Layer, Term):
 
     def measure(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         # Retrieval uses trained runs, so it stands above methods and cannot be imported with them.
-        from rsml.retrieval.knn import knn_f1
+        from rsml.evaluation.neighbors import knn_f1
 
         bank = self.memory.memory.numpy()
         return {"knn_samples_f1": knn_f1(bank, self._labels, outputs["embedding"], labels, k=self._options.neighbors)}

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import keras
 from pydantic import Field, PositiveInt, model_validator
 
-from rsml.errors import UserError
 from rsml.layers import SqueezeExcite
 from rsml.methods.base import LabelContext, Method
+from rsml.methods.objectives import ImprovedCrossEntropy
 from rsml.models.backbones import Backbone, smallest_image_size
-from rsml.objectives import ImprovedCrossEntropy
+from rsml.utils.errors import UserError
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from rsml.losses import FeatureRanking, LabelRanking, SampleRanking
 from rsml.methods.base import LabelContext, Method, Term
-from rsml.objectives import NoObjective
+from rsml.methods.objectives import NoObjective
 
 
 class R4C(Method):

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from rsml.errors import UserError
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
 from rsml.layers import SIGNA
 from rsml.methods.base import LabelContext, Method, Places
 from rsml.models.backbones import Backbone
+from rsml.utils.errors import UserError
 
 
 class Signa(Method):

@@ -2,10 +2,10 @@
 
 from rsml.models.backbones import Backbone, backbone_names, load_backbone
 from rsml.models.classifier import Classifier, build_classifier
-from rsml.models.graph import output_of, stages_of
 from rsml.models.insert import insert_after
-from rsml.models.model_files import load_model
-from rsml.models.weights import LoadReport, adapt_bands, load_weights
+from rsml.models.surgery import output_of, stages_of
+from rsml.weights.load import LoadReport, adapt_bands, load_weights
+from rsml.weights.models import load_model
 
 __all__ = [
     "Backbone",

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import keras
 
-from rsml.errors import UserError
 from rsml.layers.preprocess import MODES, Preprocess, extend
-from rsml.models.graph import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.models.insert import insert_after
-from rsml.models.legacy import legacy_pixels
-from rsml.models.model_files import load_model
 from rsml.models.resnet18 import hub_name, resnet18
 from rsml.models.small import small
-from rsml.models.weight_files import find_weights
-from rsml.models.weights import LoadReport, adapt_layer, load_weights
+from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
+from rsml.utils.errors import UserError
+from rsml.weights.arrays import find_weights
+from rsml.weights.keras2 import legacy_pixels
+from rsml.weights.load import LoadReport, adapt_layer, load_weights
+from rsml.weights.models import load_model
 
 logger = logging.getLogger(__name__)
 

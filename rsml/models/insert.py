@@ -2,8 +2,8 @@
 
 import keras
 
-from rsml.errors import UserError
-from rsml.models.graph import output_of, rebuild, require_functional, resolve, stages_of
+from rsml.models.surgery import output_of, rebuild, require_functional, resolve, stages_of
+from rsml.utils.errors import UserError
 
 __all__ = ["insert_after", "output_of", "stages_of"]
 

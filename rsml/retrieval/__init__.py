@@ -1,8 +1,8 @@
 """Find the scenes most alike: measures, nearest neighbours, and an index kept in a folder."""
 
+from rsml.evaluation.neighbors import knn_f1, knn_scores, nearest
 from rsml.retrieval.building import build_index
 from rsml.retrieval.index import Index
-from rsml.retrieval.knn import knn_f1, knn_scores, nearest
 from rsml.retrieval.measures import MEASURES, retrieval_measures, retrieval_metrics
 
 __all__ = [

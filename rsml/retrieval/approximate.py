@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rsml.errors import UserError
-from rsml.files import replacing
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing
 
 Kind = Literal["hnsw", "ivf"]
 SMALLEST = 1000

@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rsml.data.samples import Samples
-from rsml.errors import UserError
-from rsml.files import remove, replacing, write_json
 from rsml.retrieval import approximate
 from rsml.retrieval.index import ABOUT, BUILDING, JOB, Index, Metric, check_metric, clear, read_job, write_index
+from rsml.utils.errors import UserError
+from rsml.utils.files import remove, replacing, write_json
 
 logger = logging.getLogger(__name__)
 

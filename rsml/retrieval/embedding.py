@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from rsml.data.pipeline import evaluation_dataset
-from rsml.errors import UserError
 from rsml.models.fingerprint import fingerprint
-from rsml.prediction import SceneModel
-from rsml.settings import nearest
+from rsml.prediction.scene_model import SceneModel
+from rsml.utils.errors import UserError
+from rsml.utils.settings import nearest
 
 LAYERS = ("embedding", "features")
 """Layers a model is cut at, the first that it has."""

@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rsml.data.samples import Samples
-from rsml.errors import UserError
-from rsml.files import remove, replacing, write_json
+from rsml.evaluation.neighbors import by_distance, check_count, top_rows, unit
 from rsml.retrieval import approximate
-from rsml.retrieval.knn import by_distance, check_count, top_rows, unit
+from rsml.utils.errors import UserError
+from rsml.utils.files import remove, replacing, write_json
 
 Metric = Literal["cosine", "l2"]
 FORMAT = 1

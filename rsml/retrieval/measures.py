@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 AT = (5, 10, 20, 50)
 """The depths measured by default."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from rsml.data.samples import Samples
-from rsml.errors import UserError
 from rsml.evaluation import multilabel_metrics, singlelabel_metrics
+from rsml.evaluation.neighbors import check_count, knn_scores
 from rsml.retrieval.building import Embeds, build_index, is_of_another
 from rsml.retrieval.index import Index, Metric
-from rsml.retrieval.knn import check_count, knn_scores
 from rsml.retrieval.measures import AT, MEASURES, check_depths, retrieval_metrics
+from rsml.utils.errors import UserError
 
 PERCENT = {"map", "ndcg", "precision", "hamming_loss"}
 """Measures between 0 and 1; the gains (WMAP, ACG) count labels."""

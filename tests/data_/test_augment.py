@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from rsml.data.augment import LUMA, Augment, Factors, apply_factors, augment, colour_operations, draw_factors
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 EVERYTHING = Augment(
     brightness=(0.6, 1.4),

@@ -2,7 +2,7 @@ import pytest
 
 from rsml.data import catalog
 from rsml.data.spelling import match_label, match_labels, words_of
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rsml.data.division_folder import DivisionFolder, divide_dataset
 from rsml.data.readers import read_samples
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.stratify import part_sizes, stratify
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 SETS = Path(__file__).parents[1] / "data" / "sets"
 DOOR = Path(__file__).parents[2] / "divide_dataset.py"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rsml.data import images
 from rsml.data.images import ImageError, decode, decode_bytes, find_bad, resize
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 REAL = os.environ.get("RSML_TEST_DATA")
 

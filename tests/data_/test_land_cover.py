@@ -6,7 +6,7 @@ from rsml.data.land_cover import CLASSES, read_land_cover, shares_of
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
 from rsml.data.source import Data, load_samples, training_part
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 @pytest.fixture

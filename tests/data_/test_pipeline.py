@@ -18,7 +18,7 @@ from rsml.data.augment import augment as augment_image
 from rsml.data.images import ImageError, decode, resize
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images, steps, training_dataset
 from rsml.data.samples import Samples
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 REAL = os.environ.get("RSML_TEST_DATA")
 JITTER = Augment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, rotation=10, width_shift=0.1)

@@ -12,7 +12,7 @@ import pytest
 from rsml.data import catalog
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 SETS = Path(__file__).parents[1] / "data" / "sets"
 UCM = catalog.find("UC Merced-ML").labels

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsml.data.samples import Samples
-from rsml.errors import UserError
+from rsml.utils.errors import UserError
 
 
 def table(**changes):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rsml.errors import UserError
 from rsml.evaluation import (
     bootstrap_interval,
     bootstrap_intervals,
@@ -14,6 +13,7 @@ from rsml.evaluation import (
     singlelabel_metrics,
 )
 from rsml.evaluation.metrics import MULTILABEL, SINGLELABEL
+from rsml.utils.errors import UserError
 
 
 def multilabel_part(seed=0, images=50, labels=4):

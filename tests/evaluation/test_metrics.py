@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from rsml.errors import UserError
 from rsml.evaluation import multilabel_metrics, singlelabel_metrics
+from rsml.utils.errors import UserError
 
 GOLDEN = sorted((Path(__file__).parents[1] / "data").glob("metrics_*.npz"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsml.errors import UserError
 from rsml.evaluation import bootstrap_interval, multilabel_metrics, singlelabel_metrics
 from rsml.evaluation.report import confusion_table, full_report, headline_table, per_label_table, render, summary
+from rsml.utils.errors import UserError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "metrics_0.npz")
 LABELS, SCORES = GOLDEN["labels"], GOLDEN["scores"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import fbeta_score
 
-from rsml.errors import UserError
 from rsml.evaluation import multilabel_metrics, tune_global_threshold, tune_thresholds
+from rsml.utils.errors import UserError
 
 
 def part(seed, images=40, labels=5, decimals=8):

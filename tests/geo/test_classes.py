@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from rsml.errors import UserError
 from rsml.geo.classes import READY, make_classes, read_classes, ready_for
+from rsml.utils.errors import UserError
 
 LEGENDS = {
     # Code: class, as the makers' legends say, written down apart from the lists of the code.

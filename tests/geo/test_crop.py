@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import rasterio
 
+from rsml.cli.geo import main
 from rsml.data.images import decode
-from rsml.errors import UserError
-from rsml.geo.__main__ import main
 from rsml.geo.crop import CropOptions, crop
 from rsml.geo.tiles import Filters
+from rsml.utils.errors import UserError
 from tests.geo.rasters import UTM, Affine, damage, from_origin, noise, write
 
 SMALL = CropOptions(tile=32, step=24, filters=None)
@@ -208,7 +208,17 @@ def test_a_damaged_block_costs_only_the_tiles_on_it(tmp_path, layout, capsys):
 def test_a_killed_run_goes_on_and_ends_with_the_same_tiles(tmp_path):
     values = noise(168, 168)
     scene = write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
-    arguments = [sys.executable, "-m", "rsml.geo", "crop", str(scene), "--tile=16", "--step=8", "--keep-all", "--out"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "rsml.cli.geo",
+        "crop",
+        str(scene),
+        "--tile=16",
+        "--step=8",
+        "--keep-all",
+        "--out",
+    ]
     root = Path(__file__).parents[2]
     process = subprocess.Popen([*arguments, str(tmp_path / "killed")], cwd=root, stdout=subprocess.DEVNULL)
     journal = tmp_path / "killed/a/journal.csv"
@@ -256,7 +266,7 @@ def test_scenes_added_later_join_the_table(tmp_path):
 def test_the_command_starts_without_tensorflow():
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "rsml.geo", "crop", "nothing.tif", "--out", "x"],
+        [sys.executable, "-m", "rsml.cli.geo", "crop", "nothing.tif", "--out", "x"],
         capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 2 and "nothing.tif" in done.stderr

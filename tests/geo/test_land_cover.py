@@ -8,7 +8,7 @@ from rasterio.warp import transform as convert
 from rasterio.warp import transform_bounds
 
 from rsml.geo.land_cover import LandCoverMap, candidates, count
-from rsml.geo.rasters import Grid
+from rsml.raster.grid import Grid
 from tests.geo.rasters import UTM, Affine, from_origin, write
 
 TILE = Grid(CRS.from_epsg(32612), from_origin(310_000, 4_130_000, 30, 30), 64, 64)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsml.data.scenes import draw
-from rsml.data.scenes import write as write_scenes
-from rsml.geo.__main__ import main
+from rsml.cli.geo import main
 from rsml.geo.crop import CropOptions, crop
 from rsml.geo.supervise import supervise
+from rsml.scenes import draw
+from rsml.scenes import write as write_scenes
 from tests.geo.rasters import Affine, damage, from_origin, noise, write
 
 SMALL = CropOptions(tile=32, step=32, filters=None)

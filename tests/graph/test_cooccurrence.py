@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsml.errors import UserError
 from rsml.graph import (
     conditional_probabilities,
     cooccurrence,
@@ -16,6 +15,7 @@ from rsml.graph import (
     reweighted_adjacency,
     threshold_graph,
 )
+from rsml.utils.errors import UserError
 
 LABELS = np.array(
     [[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsml.errors import UserError
 from rsml.graph import word_vectors
+from rsml.utils.errors import UserError
 
 UCM = [
     "airplane",

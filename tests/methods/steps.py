@@ -5,8 +5,8 @@ import numpy as np
 
 from rsml.config import Data, Experiment, override
 from rsml.methods import LabelContext
-from rsml.trainer import Trainer
-from rsml.training import build, choose_objective
+from rsml.training.loop import build, choose_objective
+from rsml.training.trainer import Trainer
 
 LABELS = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
 CONTEXT = LabelContext(("trees", "grass", "bare-soil"), "multi-label", LABELS, epochs=4, seed=0)

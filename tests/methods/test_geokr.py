@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import rsml.progress
+import rsml.training.epoch_end
 from rsml.config import Augment, Data, Experiment, Training, load_config, override
 from rsml.data.pipeline import training_dataset
 from rsml.data.source import load_samples
-from rsml.errors import UserError
 from rsml.methods import GeoKR
-from rsml.objectives import CrossEntropy
-from rsml.training import _precision, build, train
+from rsml.methods.objectives import CrossEntropy
+from rsml.training.loop import _precision, build, train
+from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, IMAGES, built
 
 ROOT = Path(__file__).parents[2]
@@ -126,14 +126,14 @@ def test_the_teacher_moves_when_the_schedule_says_so():
 
 
 def test_a_stop_in_the_middle_of_an_epoch_is_made_good_teacher_included(experiment, whole, tmp_path, monkeypatch):
-    real = rsml.progress.EpochEnd.on_train_batch_end
+    real = rsml.training.epoch_end.EpochEnd.on_train_batch_end
 
     def stop_in_the_second(self, batch, logs=None):
         real(self, batch, logs)
         if self.epoch == 1 and batch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(rsml.progress.EpochEnd, "on_train_batch_end", stop_in_the_second)
+    monkeypatch.setattr(rsml.training.epoch_end.EpochEnd, "on_train_batch_end", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, root=tmp_path)
     monkeypatch.undo()

@@ -12,12 +12,12 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from rsml.config import Data, Experiment, Training, load_config, override
 from rsml.data.pipeline import evaluation_dataset
-from rsml.errors import UserError
 from rsml.methods import GRN, LabelContext
 from rsml.models import load_backbone
-from rsml.prediction import SceneModel
+from rsml.prediction.scene_model import SceneModel
 from rsml.retrieval.embedding import Embedder
-from rsml.training import train
+from rsml.training.loop import train
+from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, IMAGES, LABELS, built, saved_and_loaded, trained
 
 ROOT = Path(__file__).parents[2]
@@ -74,16 +74,16 @@ def test_three_steps_of_the_term_equal_the_published_code():
 
 
 def test_a_stop_in_the_middle_of_an_epoch_is_made_good_memory_included(experiment, whole, tmp_path, monkeypatch):
-    import rsml.progress
+    import rsml.training.epoch_end
 
-    real = rsml.progress.EpochEnd.on_train_batch_end
+    real = rsml.training.epoch_end.EpochEnd.on_train_batch_end
 
     def stop_in_the_second(self, batch, logs=None):
         real(self, batch, logs)
         if self.epoch == 1 and batch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(rsml.progress.EpochEnd, "on_train_batch_end", stop_in_the_second)
+    monkeypatch.setattr(rsml.training.epoch_end.EpochEnd, "on_train_batch_end", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, root=tmp_path)
     monkeypatch.undo()

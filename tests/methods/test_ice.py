@@ -12,15 +12,15 @@ import pytest
 from rsml.config import Data, Experiment, load_config, override
 from rsml.data.samples import SPLITS
 from rsml.data.source import load_samples
-from rsml.errors import UserError
 from rsml.methods import ICE, LabelContext
+from rsml.methods.objectives import CrossEntropy, Focal, ImprovedCrossEntropy, NoObjective
 from rsml.models import load_backbone
 from rsml.models.backbones import smallest_image_size
 from rsml.models.insert import output_of
-from rsml.objectives import CrossEntropy, Focal, ImprovedCrossEntropy, NoObjective
-from rsml.prediction import measure_split
+from rsml.prediction.scene_model import measure_split
 from rsml.run import Run
-from rsml.training import build, choose_objective, train
+from rsml.training.loop import build, choose_objective, train
+from rsml.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("forest", "sand", "water", "buildings", "field")

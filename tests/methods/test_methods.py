@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from rsml.config import Data, Experiment, Training, override
-from rsml.errors import UserError
 from rsml.graph import cooccurrence, threshold_graph
 from rsml.layers import SIGNA
 from rsml.methods import METHODS, LabelContext
-from rsml.training import build, train
+from rsml.training.loop import build, train
+from rsml.utils.errors import UserError
 
 LABELS = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1]], dtype=np.uint8)
 CONTEXT = LabelContext(("trees", "grass", "bare-soil"), "multi-label", LABELS, epochs=1, seed=0)

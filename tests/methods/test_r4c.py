@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from rsml.config import Data, Experiment, Training, load_config, override
-from rsml.errors import UserError
 from rsml.methods import R4C
-from rsml.training import train
+from rsml.training.loop import train
+from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, saved_and_loaded, trained
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from rsml.errors import UserError
 from rsml.layers import Preprocess, ScenePredictions
 from rsml.models import backbone_names, load_backbone, load_model, output_of
 from rsml.models.backbones import _FAMILIES, _known, with_bands
-from rsml.models.graph import rebuild
+from rsml.models.surgery import rebuild
+from rsml.utils.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("uint8")
 DATA = os.environ.get("RSML_TEST_DATA")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from rsml.errors import UserError
 from rsml.models import insert_after, load_backbone, output_of, stages_of
+from rsml.utils.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
 

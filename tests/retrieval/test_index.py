@@ -6,10 +6,10 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from rsml.data.samples import Samples
-from rsml.errors import UserError
+from rsml.evaluation.neighbors import unit
 from rsml.retrieval import Index, build_index
 from rsml.retrieval import index as index_module
-from rsml.retrieval.knn import unit
+from rsml.utils.errors import UserError
 
 
 class FakeEmbedder:

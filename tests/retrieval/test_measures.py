@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, hamming_loss, ndcg_score
 
-from rsml.errors import UserError
 from rsml.retrieval import MEASURES, measures, retrieval_measures, retrieval_metrics
+from rsml.utils.errors import UserError
 
 # One query with labels {0, 1, 2}; the images retrieved share 2, 0, 3 and 1 labels with it.
 QUERY = np.array([[1, 1, 1, 0]])

@@ -1,0 +1,49 @@
+"""What the three scripts share: faults become one line and an exit code."""
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from rsml.utils.errors import UserError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def run(command: Callable[[], int | None], log: TextIO | None = None) -> int:
+    """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C.
+
+    Args:
+        command: What to do.
+        log: Where it says what it is doing: stdout, unless that is for results.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=log or sys.stdout)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        return command() or 0
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; nothing is left to say to it.
+        sys.stdout = None
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(
+                f"{error.filename or 'disk'}: no space left while writing; finished files are kept; "
+                "free some space and run again"
+            )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return _fail(
+                f"{error.filename}: no permission ({error.strerror}); choose another folder or change its rights"
+            )
+        raise
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return BAD_INPUT

@@ -1,7 +1,0 @@
-"""The built-in data set: aerial scenes drawn by a program, with UC Merced's scene classes and labels."""
-
-from rsml.data.scenes.drawing import SCENES, Scene, draw
-from rsml.data.scenes.materials import LABELS
-from rsml.data.scenes.writing import contact_sheet, write
-
-__all__ = ["LABELS", "SCENES", "Scene", "contact_sheet", "draw", "write"]

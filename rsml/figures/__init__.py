@@ -1,0 +1,1 @@
+"""Every picture: charts, panels, curves, maps, and the style they share."""

@@ -1,0 +1,1 @@
+"""Predict and measure with a run or any saved classifier."""

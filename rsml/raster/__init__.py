@@ -1,0 +1,1 @@
+"""Rasters of any size: grids, windows, bands read piece by piece."""

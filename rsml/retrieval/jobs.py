@@ -1,0 +1,302 @@
+"""What `python -m rsml.retrieval` does: make an index, search it, measure a run's retrieval."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsml.data.find_images import find_images
+from rsml.data.images import ImageError, decode
+from rsml.data.readers import read_samples
+from rsml.data.samples import Samples
+from rsml.prediction.scene_model import SOME_IMAGES_BAD, SceneModel, align, open_model
+from rsml.retrieval.building import build_index
+from rsml.retrieval.embedding import Embedder
+from rsml.retrieval.index import Index
+from rsml.retrieval.protocol import measure_retrieval, table
+from rsml.run import Run
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing, write_json
+
+_SHEET_QUERIES, _SHEET_NEIGHBOURS = 12, 10
+
+
+def make_index(
+    model: str,
+    *,
+    images: Sequence[str],
+    out: str,
+    data: str | None,
+    labels: str | None,
+    root: str | None,
+    split: str,
+    metric: str,
+    approximate: str | None,
+    layer: str | None,
+    fresh: bool,
+    batch_size: int,
+    trust: bool,
+) -> int:
+    """Embeds images, labelled data or the run's own images into an index folder."""
+    scene_model, run = open_model(model, trust)
+    if images and (data or split != "all"):
+        raise UserError(f"{images[0]}: images and --data or --split are two different jobs; give one of them")
+    archive: Samples | list[str] = list(find_images(images)) if images else _data(scene_model, run, data, labels, root)
+    if isinstance(archive, Samples) and split != "all":
+        archive = _part(archive, split, "--split")
+    embedder = Embedder(scene_model, os.path.abspath(model), layer)
+    index, bad = build_index(
+        out, embedder, archive, metric=metric, kind=approximate, fresh=fresh, batch_size=batch_size
+    )
+    about = index.about["approximate"]
+    kind = f", {about['kind']} index with recall@10 {about['recall@10']:.3f}" if about else ""
+    print(f"{out}: {len(index)} images, {embedder.width} values each ({embedder.layer.name}), {metric}{kind}")
+    return _tell(bad)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question to an index.
+
+    Attributes:
+        name: What the user called it.
+        file: The image.
+        vector: `(width,)` embedding.
+        labels: Its labels as a row of the index's columns, or None.
+        labels_from: "index" or "run" for known ones, "model" for predicted ones, "" for none.
+        row: Its own row in the index, -1 if it is not there.
+    """
+
+    name: str
+    file: str
+    vector: np.ndarray
+    labels: np.ndarray | None
+    labels_from: str
+    row: int
+
+
+def search_index(
+    folder: str,
+    *,
+    images: Sequence[str],
+    rows: Sequence[int],
+    model: str | None,
+    root: str | None,
+    k: int,
+    exact: bool,
+    keep_self: bool,
+    out: str,
+    figure: str | None,
+    batch_size: int,
+    trust: bool,
+) -> int:
+    """Finds the neighbours of images or rows, and writes them as a table and a contact sheet."""
+    index = Index.open(folder)
+    samples = index.samples if root is None else replace(index.samples, root=Path(root))
+    if not images and not rows:
+        raise UserError(f"{folder}: nothing asked; give images, or rows of the index with --row")
+    bad: list = []
+    queries = [_row_query(index, samples, row) for row in rows]
+    if images:
+        queries += _image_queries(index, samples, list(find_images(images)), model, batch_size, trust, bad)
+    begun = time.perf_counter()
+    own = None if keep_self else np.array([query.row for query in queries])
+    found, values = index.search(
+        np.stack([query.vector for query in queries]), k, own=own, exact=True if exact else None
+    )
+    milliseconds = 1000 * (time.perf_counter() - begun)
+    _write_table(out, index, samples, queries, found, values)
+    for query, neighbours, near in list(zip(queries, found, values, strict=True))[:_SHEET_QUERIES]:
+        nearest = ", ".join(f"{samples.paths[row]} {value:.3f}" for row, value in zip(neighbours, near, strict=True))
+        print(f"{query.name}: {nearest}")
+    if figure is not None:
+        _draw_sheet(figure, index, samples, queries, found, values)
+    written = f"{out} and {figure}" if figure is not None else out
+    print(f"{len(queries)} queries against {len(index)} images in {milliseconds:.0f} ms: {written}", file=sys.stderr)
+    return _tell(bad)
+
+
+def measure(
+    model: str,
+    *,
+    data: str | None,
+    labels: str | None,
+    root: str | None,
+    queries: str,
+    archive: str,
+    out: str | None,
+    as_json: bool,
+    layer: str | None,
+    trust: bool,
+    **protocol: Any,
+) -> int:
+    """Measures the retrieval of one part of the data from another; writes `retrieval.json` into the run folder."""
+    scene_model, run = open_model(model, trust)
+    samples = _data(scene_model, run, data, labels, root)
+    parts = {"queries": _part(samples, queries, "--queries"), "archive": _part(samples, archive, "--archive")}
+    file = Path(out) if out else run.retrieval_metrics if run and not data else Path("retrieval.json")
+    if file.suffix != ".json":
+        raise UserError(f"--out {file}: expected a file ending in .json (its embeddings are kept beside it)")
+    embedder = Embedder(scene_model, os.path.abspath(model), layer)
+    measured, bad = measure_retrieval(file.with_suffix(""), embedder, **parts, **protocol)
+    measured = {"run": run.name if run else None, "parts": {"queries": queries, "archive": archive}, **measured}
+    write_json(file, measured)
+    if as_json:
+        print(json.dumps(measured))
+    else:
+        print(f"{measured['queries']} queries ({queries}), archive of {measured['archive']} ({archive})")
+        print(table(measured))
+        print(f"kept in {file}")
+    return _tell(bad)
+
+
+def measure_run(run: Run) -> dict[str, float]:
+    """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
+    scene_model = SceneModel.load(run.best, trust=run.experiment().model.trust)
+    samples = run.read_samples()
+    parts = {"queries": _part(samples, "test", "--queries"), "archive": _part(samples, "train", "--archive")}
+    measured, _ = measure_retrieval(run.retrieval, Embedder(scene_model, os.path.abspath(run.folder)), **parts)
+    flat = {f"{name}@{depth}": value for depth, values in measured["at"].items() for name, value in values.items()}
+    return {**flat, "knn_samples_f1": measured["knn"]["samples_f1"]}
+
+
+def _data(scene_model: SceneModel, run: Run | None, data: str | None, labels: str | None, root: str | None) -> Samples:
+    if data is not None:
+        return align(read_samples(data, labels=labels), scene_model)
+    if run is None:
+        raise UserError("a checkpoint file alone knows no data; give images, or labelled data with --data")
+    return run.read_samples(root)
+
+
+def _part(samples: Samples, split: str, option: str) -> Samples:
+    part = samples if split == "all" else samples.part(split)
+    if not len(part):
+        raise UserError(f"{samples.root}: its {split} part is empty; choose another with {option}")
+    return part
+
+
+def _row_query(index: Index, samples: Samples, row: int) -> Query:
+    if not 0 <= row < len(index):
+        raise UserError(f"--row {row}: {index.folder} has the rows 0 to {len(index) - 1}")
+    labels = samples.labels[row] if samples.label_names else None
+    known = "" if labels is None else "index"
+    return Query(str(samples.paths[row]), str(samples.files[row]), index.vectors[row], labels, known, row)
+
+
+def _image_queries(
+    index: Index,
+    samples: Samples,
+    files: list[str],
+    source: str | None,
+    batch_size: int,
+    trust: bool,
+    bad: list,
+) -> list[Query]:
+    source = source or index.about["model"]["source"]
+    if not os.path.exists(source):
+        raise UserError(f"{source}: the model of {index.folder} is not there any more; name it with --model")
+    scene_model, run = open_model(source, trust)
+    embedder = Embedder(scene_model, source, index.about["model"]["layer"])
+    index.check_model(embedder.fingerprint, source)
+    row_of = _row_of(samples)
+    comparable = bool(samples.label_names) and samples.label_names == tuple(scene_model.labels)
+    trained = run.read_samples() if comparable and run is not None and run.samples.is_file() else None
+    trained_row = {} if trained is None else _row_of(trained)
+    queries = []
+    for names, vectors, scores in embedder.stream_labels(files, bad, batch_size):
+        decided = scene_model.decide(scores)
+        for position, name in enumerate(names):
+            file = os.path.abspath(name)
+            row = row_of.get(file, -1)
+            labels, labels_from = None, ""
+            if row >= 0 and samples.label_names:
+                labels, labels_from = samples.labels[row], "index"
+            elif file in trained_row and trained.label_names == samples.label_names:
+                labels, labels_from = trained.labels[trained_row[file]], "run"
+            elif comparable:
+                labels, labels_from = decided[position], "model"
+            queries.append(Query(name, name, vectors[position], labels, labels_from, row))
+    if not queries:
+        raise UserError(f"none of the {len(files)} queries could be read, the first: {bad[0]}")
+    return queries
+
+
+def _row_of(samples: Samples) -> dict[str, int]:
+    return {os.path.abspath(file): row for row, file in enumerate(samples.files.tolist())}
+
+
+def _names(samples: Samples, labels: np.ndarray | None) -> list[str]:
+    return [] if labels is None else [samples.label_names[column] for column in np.flatnonzero(labels)]
+
+
+def _write_table(
+    out: str, index: Index, samples: Samples, queries: Sequence[Query], found: np.ndarray, values: np.ndarray
+) -> None:
+    value = "similarity" if index.metric == "cosine" else "distance"
+    with replacing(out) as beside, open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(
+            ["query", "query_labels", "labels_from", "rank", "row", "path", value, "labels", "shared", "shared_labels"]
+        )
+        for query, neighbours, near in zip(queries, found, values, strict=True):
+            own = _names(samples, query.labels)
+            for rank, (row, number) in enumerate(zip(neighbours, near, strict=True), 1):
+                if row < 0:  # an approximate search found no more
+                    break
+                labels = _names(samples, samples.labels[row])
+                shared = [name for name in labels if name in own]
+                count = "" if query.labels is None else len(shared)
+                asked = [query.name, "; ".join(own), query.labels_from]
+                answer = [rank, row, samples.paths[row], f"{number:.6f}"]
+                rows.writerow([*asked, *answer, "; ".join(labels), count, "; ".join(shared)])
+
+
+def _draw_sheet(
+    out: str, index: Index, samples: Samples, queries: Sequence[Query], found: np.ndarray, values: np.ndarray
+) -> None:
+    from rsml.figures.retrieval import Tile, contact_sheet
+    from rsml.figures.style import save
+
+    def picture(file: str) -> np.ndarray | None:
+        try:
+            return decode(file)
+        except ImageError:
+            return None
+
+    files, rows = samples.files, []
+    for query, neighbours, near in list(zip(queries, found, values, strict=True))[:_SHEET_QUERIES]:
+        tiles = [
+            Tile(
+                picture(str(files[row])),
+                f"{rank}  {value:.3f}  {Path(str(samples.paths[row])).stem}",
+                _names(samples, samples.labels[row]),
+            )
+            for rank, (row, value) in enumerate(zip(neighbours, near, strict=True), 1)
+            if row >= 0 and rank <= _SHEET_NEIGHBOURS
+        ]
+        asked = Tile(
+            picture(query.file),
+            f"query: {Path(query.file).stem}",
+            _names(samples, query.labels),
+            query.labels_from == "model",
+        )
+        rows.append((asked, tiles))
+    shown = f", the first {len(rows)} of {len(queries)} queries" if len(rows) < len(queries) else ""
+    predicted = "; italic: predicted labels" if any(asked.predicted for asked, _ in rows) else ""
+    value = "cosine similarity" if index.metric == "cosine" else "distance"
+    save(contact_sheet(rows, f"rank, {value}, image; green: labels shared with the query{predicted}{shown}"), out)
+
+
+def _tell(bad: Sequence[Exception]) -> int:
+    for fault in bad:
+        print(f"skipped: {fault}", file=sys.stderr)
+    return SOME_IMAGES_BAD if bad else 0

@@ -1,0 +1,165 @@
+"""What is decided and written at the end of an epoch: best so far, early stop, plateau, the state to resume from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from rsml.config import Training
+from rsml.evaluation.measure import LOWER_IS_BETTER
+from rsml.run import Run
+from rsml.utils.errors import UserError
+from rsml.utils.files import replacing
+
+
+class TrainingState:
+    """Everything a training needs to go on as if it had not stopped, in one file that is replaced as a whole.
+
+    Keras's BackupAndRestore leaves out early stopping, plateau and best-so-far, and writes several files.
+
+    Args:
+        trainer: The model that `fit` drives, its optimizer built.
+        run: Where the state is kept.
+    """
+
+    def __init__(self, trainer: keras.Model, run: Run) -> None:
+        self.trainer, self.run = trainer, run
+        self.epoch = 0
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.since_best = 0
+        self.since_drop = 0
+        self.stopped = False
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    def schedule(self) -> Any:
+        """The optimizer's schedule, whose plateau scale is part of the state."""
+        optimizer = getattr(self.trainer.optimizer, "inner_optimizer", self.trainer.optimizer)
+        return optimizer._learning_rate
+
+    def _variables(self) -> list[Any]:
+        skipped = {id(variable) for metric in self.trainer.metrics for variable in metric.variables}
+        return [v for v in self.trainer.variables if id(v) not in skipped] + list(self.trainer.optimizer.variables)
+
+    def save(self) -> None:
+        """Replaces the state file; this is the moment at which an epoch counts as done."""
+        about = {
+            key: getattr(self, key)
+            for key in ("epoch", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")
+        }
+        about["scale"] = float(self.schedule.scale.numpy())
+        arrays = {f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())}
+        with replacing(self.run.state) as beside:
+            np.savez(beside, about=np.array(json.dumps(about)), **arrays)
+
+    def load(self) -> bool:
+        """Takes up the kept state; returns whether there was one."""
+        if not self.run.state.is_file():
+            return False
+        variables = self._variables()
+        try:
+            with np.load(self.run.state) as kept:
+                about = json.loads(str(kept["about"]))
+                arrays = [kept[f"v{position}"] for position in range(len(kept.files) - 1)]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{self.run.state}: not readable ({error}); start the run over with --fresh") from None
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise UserError(
+                f"{self.run.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
+                "the code or a library changed since; start the run over with --fresh"
+            )
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self.schedule.scale.assign(about.pop("scale"))
+        for key, value in about.items():
+            setattr(self, key, value)
+        return True
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Validates, decides and writes after every epoch, in an order that survives a kill at any moment.
+
+    The models are written before the state: killed between the two, the epoch is run again and writes the same models.
+
+    Args:
+        state: The training state.
+        options: The training options.
+        monitor: Validation metric that chooses the best epoch.
+        validate: Returns the validation metrics by name.
+        served: The model that is saved.
+        headline: Metrics shown in the progress bar.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        options: Training,
+        monitor: str,
+        validate: Callable[[], dict[str, float]],
+        served: keras.Model,
+        headline: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.state, self.options, self.monitor = state, options, monitor
+        self.validate, self.served, self.headline = validate, served, headline
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            kept = (
+                f"the last good model is epoch {self.state.epoch}'s, {self.state.run.last}"
+                if self.state.epoch
+                else "no epoch was finished"
+            )
+            raise UserError(
+                f"loss became {loss} in epoch {self.epoch + 1}, step {batch + 1}; {kept}; "
+                "lower training.learning_rate, or use training.precision=float32"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = logs if logs is not None else {}
+        measured = self.validate()
+        # Without a validation part nothing is measured, and every epoch counts as better than the one before.
+        state, value = self.state, measured.get(self.monitor, float(epoch))
+        row = {
+            "epoch": epoch + 1,
+            "learning_rate": self._rate(),
+            **{key: float(number) for key, number in logs.items()},
+        }
+        row |= {f"val_{name}": number for name, number in measured.items()}
+        logs |= {f"val_{name}": measured[name] for name in (*self.headline, self.monitor) if name in measured}
+        better = not math.isnan(value) and (state.best is None or self._gain(value, state.best) > 0)
+        if better:
+            state.best, state.best_epoch, state.since_best, state.since_drop = value, epoch + 1, 0, 0
+        else:
+            state.since_best += 1
+            state.since_drop += 1
+        if self.options.schedule == "plateau" and state.since_drop >= self.options.plateau_patience:
+            state.schedule.scale.assign(state.schedule.scale * self.options.step_factor)
+            state.since_drop = 0
+        state.stopped = self.options.patience is not None and state.since_best >= self.options.patience
+        state.epoch = epoch + 1
+        state.rows.append(row)
+        if better or state.best is None:
+            state.run.write_model(self.served, state.run.best)
+        state.run.write_model(self.served, state.run.last)
+        state.run.write_history(state.rows)
+        state.save()
+        if state.stopped:
+            self.model.stop_training = True
+
+    def _gain(self, value: float, best: float) -> float:
+        return best - value if self.monitor in LOWER_IS_BETTER else value - best
+
+    def _rate(self) -> float:
+        return float(self.state.schedule(self.model.optimizer.iterations))

@@ -1,0 +1,60 @@
+"""The model that `fit` drives: a network, the loss on its logits, and the methods' further terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from rsml.methods import Term
+from rsml.methods.objectives import LossFunction
+
+
+class Trainer(keras.Model):
+    """Runs a network in training and adds up its loss; never saved, since the served model has all that lasts.
+
+    Args:
+        network: Images to `{"logits", "features", ...}`.
+        objective: The loss on the logits.
+        terms: Further summands; those that are layers have their variables saved with the training state.
+    """
+
+    def __init__(self, network: keras.Model, objective: LossFunction, terms: Sequence[Term] = ()) -> None:
+        super().__init__(name="trainer")
+        self.network = network
+        self.objective = objective
+        self.terms = list(terms)
+        for term in self.terms:
+            term.attach(network)
+        names = ["objective", *(term.name for term in self.terms)] if self.terms else []
+        self.summands = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [*super().metrics, *self.summands.values()]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells the terms that an epoch begins."""
+        for term in self.terms:
+            term.begin_epoch(epoch)
+
+    def call(self, images: Any, training: bool = False) -> dict[str, Any]:
+        return self.network(images, training=training)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        values = {"objective": self.objective(y["labels"], y_pred["logits"])}
+        outputs = {**y_pred, "images": x}
+        for term in self.terms:
+            values[term.name] = term(y["labels"], y["index"], outputs)
+        for name, tracker in self.summands.items():
+            # Weighed by images as Keras weighs the loss, so that the summands add up to it.
+            tracker.update_state(values[name], sample_weight=ops.shape(y["labels"])[0])
+        return sum([*values.values(), *self.losses])
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        return {metric.name: metric.result() for metric in self.metrics}

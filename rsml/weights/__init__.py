@@ -1,0 +1,1 @@
+"""Weights and models in files of any hand, read as data."""
