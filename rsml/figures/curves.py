@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import scale_of
+from rsml.evaluation.scalars import scale_of
 from rsml.figures.style import BLUE, DARK, GREY, ORANGE, canvas, colours, open_frame, small_multiples
 
 # Metrics worth a curve, in this order, where the history has them; the titles they get.

@@ -14,7 +14,7 @@ import pytest
 import rsml.training.epoch_end
 from rsml.config import Augment, Data, Experiment, Model, Training, override
 from rsml.data.samples import Samples
-from rsml.evaluation.measure import measure
+from rsml.evaluation.scalars import scalar_metrics
 from rsml.methods import LabelContext
 from rsml.methods.objectives import CrossEntropy, label_weights
 from rsml.prediction.scene_model import SceneModel
@@ -45,7 +45,7 @@ def whole(experiment, tmp_path_factory):
 
 
 def state_of(run):
-    with np.load(run.state) as kept:
+    with np.load(run.files.state) as kept:
         return {name: kept[name] for name in kept.files}
 
 
@@ -54,10 +54,12 @@ def assert_same_run(one, other):
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert one.history.read_text() == other.history.read_text()
-    for weight, again in zip(*(keras.models.load_model(run.best).weights for run in (one, other)), strict=True):
+    assert one.files.history.read_text() == other.files.history.read_text()
+    for weight, again in zip(*(keras.models.load_model(run.files.best).weights for run in (one, other)), strict=True):
         np.testing.assert_array_equal(weight, again)
-    assert one.metrics.read_text().replace(one.name, "") == other.metrics.read_text().replace(other.name, "")
+    assert one.files.metrics.read_text().replace(one.name, "") == other.files.metrics.read_text().replace(
+        other.name, ""
+    )
 
 
 def test_a_run_killed_by_the_system_ends_like_one_that_was_not(experiment, whole, tmp_path):
@@ -99,11 +101,11 @@ def test_a_stop_between_any_two_files_is_made_good(experiment, whole, tmp_path, 
 def test_the_checkpoint_is_complete_in_itself(whole, tmp_path):
     run = whole
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    expected = keras.models.load_model(run.best).predict(images, verbose=0)
+    expected = keras.models.load_model(run.files.best).predict(images, verbose=0)
     np.save(tmp_path / "images.npy", images)
     code = (
         "import numpy as np, rsml.layers, keras\n"
-        f"model = keras.models.load_model({str(run.best)!r})\n"
+        f"model = keras.models.load_model({str(run.files.best)!r})\n"
         "scores = model.predict(np.load('images.npy'), verbose=0)\n"
         "np.save('scores.npy', scores)\n"
         "print(model.layers[-1].labels, model.layers[-1].experiment['training']['epochs'])\n"
@@ -122,23 +124,23 @@ def test_the_checkpoint_is_complete_in_itself(whole, tmp_path):
 
 
 def test_a_complete_run_is_not_trained_again(experiment, whole):
-    before = whole.best.stat().st_mtime_ns
+    before = whole.files.best.stat().st_mtime_ns
     again = train(experiment, root=whole.folder.parent)
-    assert again.folder == whole.folder and again.best.stat().st_mtime_ns == before
+    assert again.folder == whole.folder and again.files.best.stat().st_mtime_ns == before
 
 
 def test_it_learns_and_writes_its_numbers(experiment, tmp_path):
     experiment = override(experiment, ["training.epochs=8", "training.schedule=cosine", "training.h5=true"])[0]
     run = train(experiment, root=tmp_path)
     for keras_weight, h5_weight in zip(
-        *(keras.models.load_model(p).weights for p in (run.best, run.best_h5)), strict=True
+        *(keras.models.load_model(p).weights for p in (run.files.best, run.files.best_h5)), strict=True
     ):
         np.testing.assert_array_equal(keras_weight, h5_weight)
-    history = pd.read_csv(run.history)
+    history = pd.read_csv(run.files.history)
     assert history["epoch"].tolist() == list(range(1, 9))
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert history["val_accuracy"].max() > 0.8
-    predictions = pd.read_csv(run.predictions)
+    predictions = pd.read_csv(run.files.predictions)
     assert len(predictions) == 9 and (predictions[["forest", "sand", "water"]].sum(axis=1) == 1).all()
 
 
@@ -153,24 +155,24 @@ def test_multilabel_thresholds_are_tuned_and_stored_in_the_model(experiment, mul
         ],
     )[0]
     run = train(experiment, root=tmp_path)
-    stored = keras.models.load_model(run.best).layers[-1].thresholds
+    stored = keras.models.load_model(run.files.best).layers[-1].thresholds
     assert len(stored) == 3
     # "grass" is on every image, so no threshold can be learned for it.
     assert stored[2] == 0.5
-    assert "example_f1" in run.metrics.read_text()
+    assert "example_f1" in run.files.metrics.read_text()
 
 
 def test_nan_loss_names_the_step_and_keeps_the_last_good_model(experiment, tmp_path):
     good = override(experiment, ["training.epochs=1", "training.schedule=constant"])[0]
     run = train(good, root=tmp_path)
-    before = run.best.read_bytes()
+    before = run.files.best.read_bytes()
     bad = override(experiment, ["training.learning_rate=1e30", "training.optimizer=sgd", "name=bad"])[0]
     with pytest.raises(
         UserError, match=r"loss became (nan|inf) in epoch 1, step \d+.*no epoch was finished.*learning_rate"
     ):
         train(bad, root=tmp_path)
     assert not (tmp_path / "bad" / "best.keras").exists()
-    assert run.best.read_bytes() == before
+    assert run.files.best.read_bytes() == before
 
 
 def test_interruption_keeps_the_finished_epochs(experiment, tmp_path, monkeypatch):
@@ -207,7 +209,7 @@ def test_frozen_epochs_move_the_head_only(experiment, tmp_path, monkeypatch):
 
 def test_without_a_validation_part_the_last_epoch_is_the_best(experiment, tmp_path):
     run = train(override(experiment, ["data.fractions=[75,0,25]", "training.schedule=cosine"])[0], root=tmp_path)
-    best, last = (keras.models.load_model(path).weights for path in (run.best, run.last))
+    best, last = (keras.models.load_model(path).weights for path in (run.files.best, run.files.last))
     assert all(np.array_equal(a, b) for a, b in zip(best, last, strict=True))
 
 
@@ -217,13 +219,13 @@ def test_without_a_validation_part_the_last_epoch_is_the_best(experiment, tmp_pa
 def test_half_precision_and_xla_train_and_resume(experiment, tmp_path, settings):
     settings = [f"training.{setting}" for setting in (*settings, "epochs=2", "schedule=cosine", "freeze=1")]
     run = train(override(experiment, settings)[0], root=tmp_path)
-    assert np.isfinite(pd.read_csv(run.history)["loss"]).all()
+    assert np.isfinite(pd.read_csv(run.files.history)["loss"]).all()
     assert keras.config.dtype_policy().name == "float32"
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     scores = model(np.zeros((1, 32, 32, 3), "uint8"))
     assert scores.dtype == "float32"
-    run.metrics.unlink()
-    assert train(override(experiment, settings)[0], root=tmp_path).metrics.is_file()
+    run.files.metrics.unlink()
+    assert train(override(experiment, settings)[0], root=tmp_path).files.metrics.is_file()
 
 
 def test_data_that_changed_since_the_run_began_is_refused(experiment, scene_folder, tmp_path):
@@ -231,7 +233,7 @@ def test_data_that_changed_since_the_run_began_is_refused(experiment, scene_fold
     shutil.copytree(scene_folder, data)
     changed = override(experiment, [f"data.source={data}", "training.epochs=1"])[0]
     run = train(changed, root=tmp_path)
-    run.metrics.unlink()
+    run.files.metrics.unlink()
     (data / "sand" / "sand00.png").unlink()
     with pytest.raises(UserError, match=r"no longer those that .*run began with"):
         train(changed, root=tmp_path)
@@ -241,10 +243,10 @@ def test_a_monitor_that_counts_faults_keeps_the_epoch_with_the_fewest(experiment
     # A rate this high makes the loss jump up and down.
     settings = ["training.monitor=cross_entropy", "training.epochs=4", "training.learning_rate=0.03"]
     run = train(override(experiment, [*settings, "training.schedule=constant"])[0], root=tmp_path)
-    losses = run.read_history()["val_cross_entropy"]
+    losses = run.history["val_cross_entropy"]
     assert losses.max() > 1.1 * losses.min()
     valid = run.read_samples().part("valid")
-    kept = measure(valid.labels, SceneModel.load(run.best).scores(valid), valid.task)["cross_entropy"]
+    kept = scalar_metrics(valid.labels, SceneModel.load(run.files.best).scores(valid), valid.task)["cross_entropy"]
     assert kept == pytest.approx(losses.min(), rel=1e-3)
 
 
