@@ -14,7 +14,7 @@ from rsml.data.pipeline import training_dataset
 from rsml.data.source import load_samples
 from rsml.methods import GeoKR
 from rsml.methods.objectives import CrossEntropy
-from rsml.training.loop import _precision, build, train
+from rsml.training.loop import build, precision, train
 from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, IMAGES, built
 
@@ -162,9 +162,9 @@ def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
     assert (history["val_kl_divergence"] > 0).all() and history["val_dominant_accuracy"].between(0, 1).all()
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_keeps_a_teacher_in_full_precision(precision):
-    with _precision(precision):
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_keeps_a_teacher_in_full_precision(policy):
+    with precision(policy):
         term, kept = steps_of("methods.geokr.update=step", count=2)
     assert {layer.compute_dtype for layer in term.teacher.layers} >= {precision.removeprefix("mixed_")}
     assert {variable.dtype for variable in term.teacher.weights} == {"float32"}

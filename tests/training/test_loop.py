@@ -18,7 +18,9 @@ from rsml.evaluation.scalars import scalar_metrics
 from rsml.methods import LabelContext
 from rsml.methods.objectives import CrossEntropy, label_weights
 from rsml.prediction.scene_model import SceneModel
-from rsml.training.loop import build, train, with_label_noise
+from rsml.training.finish import evaluate_run
+from rsml.training.loop import train
+from rsml.training.parts import build, with_label_noise
 from rsml.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +129,74 @@ def test_a_complete_run_is_not_trained_again(experiment, whole):
     before = whole.files.best.stat().st_mtime_ns
     again = train(experiment, root=whole.folder.parent)
     assert again.folder == whole.folder and again.files.best.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_goes_on_when_only_its_epochs_grew(experiment, whole, tmp_path):
+    short = train(override(experiment, ["training.epochs=2"])[0], root=tmp_path)
+    assert len(short.history) == 2
+    assert_same_run(whole, train(experiment, root=tmp_path))
+    for settings in (["training.epochs=1"], ["training.epochs=9", "training.patience=8"]):
+        with pytest.raises(UserError, match="made with another config"):
+            train(override(experiment, settings)[0], root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "grows"),
+    [
+        (["training.schedule=constant"], True),
+        (["training.schedule=step"], True),
+        (["training.schedule=step", 'training.milestones={"0.5": 0.1}'], False),
+        (["training.schedule=cosine"], False),
+        (["training.schedule=constant", "methods=grn"], False),
+    ],
+)
+def test_more_epochs_are_well_defined_where_no_schedule_counts_them(settings, grows, tmp_path):
+    shorter = override(Experiment(name="x", training=Training(epochs=2)), settings)[0]
+    run = rsml.run.Run.start(shorter, tmp_path)
+    run.files.best.write_bytes(b"")
+    longer = override(shorter, ["training.epochs=3"])[0]
+    assert run.grows(longer) is grows
+    assert not run.grows(shorter)
+    if not grows:
+        with pytest.raises(UserError, match=r"training.epochs: 2 there, 3 now.*--set model.weights=.*x"):
+            rsml.run.Run.of(longer, tmp_path)
+
+
+@pytest.mark.parametrize("names", ["water", "water,never"])
+def test_one_label_alone_or_one_that_a_part_lacks_runs_through(names, scene_folder, tmp_path, caplog):
+    rows = [f"path,scene,split,{names}"]
+    for name in ("water", "sand"):
+        for number, split in enumerate(["train", "train", "valid", "test"]):
+            marks = [int(name == "water"), int(split == "train")][: 1 + ("never" in names)]
+            rows.append(f"{scene_folder / name / name}{number:02d}.png,,{split},{','.join(map(str, marks))}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    run = train(
+        Experiment(
+            name="few",
+            data=Data(source=str(tmp_path / "labels.csv"), task="multi-label", image_size=32),
+            training=Training(epochs=1, batch_size=2),
+            evaluation={"resamples": 20, "bootstrap_chart": True},
+        ),
+        root=tmp_path,
+    )
+    drawn = {file.name for file in run.files.figures.iterdir()}
+    assert {"label_counts.png", "learning_curves.png", "panel.jpg", "precision_recall.png", "bootstrap.png"} <= drawn
+    assert "could not be drawn" not in caplog.text
+    assert ("never: no image in the validation part" in rsml.training.finish.report(run)) is ("never" in names)
+
+
+def test_a_figure_that_fails_is_a_line_and_not_the_end(experiment, whole, tmp_path, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("rsml.figures.charts.confusion_matrix", broken)
+    drawing = override(whole.experiment, ["evaluation.figures=true"])[0]
+    again = rsml.run.Run(shutil.copytree(whole.folder, tmp_path / "copy"))
+    again.files.metrics.unlink()
+    evaluate_run(again, drawing, whole.samples, best_epoch=1)
+    assert "figure confusion_matrix could not be drawn: RuntimeError: no ink" in caplog.text
+    assert again.metrics == whole.metrics
+    assert (again.files.figures / "label_counts.png").is_file()
 
 
 def test_it_learns_and_writes_its_numbers(experiment, tmp_path):
