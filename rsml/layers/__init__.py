@@ -3,6 +3,7 @@
 from rsml.layers.companion import Companion
 from rsml.layers.graph_convolution import GraphConvolution
 from rsml.layers.label_graph_classifier import LabelGraphClassifier
+from rsml.layers.mean_teacher import MeanTeacher
 from rsml.layers.neighbor_memory import NeighborMemory
 from rsml.layers.preprocess import Preprocess
 from rsml.layers.probe import Probe
@@ -15,6 +16,7 @@ __all__ = [
     "Companion",
     "GraphConvolution",
     "LabelGraphClassifier",
+    "MeanTeacher",
     "NeighborMemory",
     "Preprocess",
     "Probe",
