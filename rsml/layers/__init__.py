@@ -1,5 +1,6 @@
-"""Keras layers of the published methods."""
+"""Keras layers of the published methods and of the backbones."""
 
+from rsml.layers.attention import SelfAttention, WindowAttention
 from rsml.layers.companion import Companion
 from rsml.layers.graph_convolution import GraphConvolution
 from rsml.layers.label_graph_classifier import LabelGraphClassifier
@@ -10,6 +11,7 @@ from rsml.layers.probe import Probe
 from rsml.layers.scene_predictions import ScenePredictions
 from rsml.layers.signa import SIGNA, signa_attention
 from rsml.layers.squeeze_excite import SqueezeExcite
+from rsml.layers.tokens import LayerScale, MapToTokens, Tokens, TokensToMap
 
 __all__ = [
     "SIGNA",
@@ -17,10 +19,16 @@ __all__ = [
     "GraphConvolution",
     "LabelGraphClassifier",
     "MeanTeacher",
+    "LayerScale",
+    "MapToTokens",
     "NeighborMemory",
     "Preprocess",
     "Probe",
     "ScenePredictions",
+    "SelfAttention",
     "SqueezeExcite",
+    "Tokens",
+    "TokensToMap",
+    "WindowAttention",
     "signa_attention",
 ]
