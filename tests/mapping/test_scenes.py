@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from rsml.mapping.command import native_window
 
 from rsml.cli.main import main as rsml
 from rsml.config import Data, Experiment
+from rsml.mapping.scenes import native_window
 from rsml.run import Run
 from tests.mapping.test_mosaic import noise, probabilities, tiny_model, write
 
