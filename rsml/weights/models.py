@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import keras
 from keras.src.backend.common import global_state
+from keras.src.legacy.saving import saving_utils
 
 from rsml.utils.errors import UserError
 from rsml.utils.guard import Damaged, ZipReader, parse_json, reason_of
@@ -72,7 +73,8 @@ def _load(path: Path, config: dict[str, Any], trust: bool) -> keras.Model:
     if unknown:
         raise _not_known(path, unknown[0])
     if not programs:
-        _check_memory(path, lambda: keras.saving.deserialize_keras_object(_without_compiling(config)))
+        read = keras.saving.deserialize_keras_object if zipfile.is_zipfile(path) else saving_utils.model_from_config
+        _check_memory(path, lambda: read(_without_compiling(config)))
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except Exception as error:

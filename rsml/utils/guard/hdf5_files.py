@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import io
 import math
+import mmap
+import os
+import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +28,11 @@ _DEFLATE_LIMIT = 1032
 # Shuffle, deflate and checksum are what Keras's and h5py's own options write; other filters are compiled plugins.
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _NUMBERS = "biuf"
+# Loading a model opens its file several times; what was looked through and did not change since is not again.
+_checked: collections.deque[object] = collections.deque(maxlen=8)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_hdf5(
     source: str | Path | bytes, subject: str | None = None, *, advice: str = "get the file again"
 ) -> Iterator[h5py.File]:
@@ -45,9 +51,11 @@ def open_hdf5(
     subject = str(source) if subject is None and not isinstance(source, bytes) else subject or "HDF5"
     content = io.BytesIO(source) if isinstance(source, bytes) else source
     with as_damaged(subject, advice):
-        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        identity = None if isinstance(source, bytes) else _identity(source)
         with h5py.File(content, "r") as file:
-            _check(file, size)
+            if identity is None or identity not in _checked:
+                _check(file, source)
+                _checked.append(identity)
             yield file
 
 
@@ -58,15 +66,22 @@ def read_array(item: Any) -> np.ndarray:
     return np.asarray(item[()])
 
 
-def _check(file: h5py.File, size: int) -> None:
+def _identity(path: str | Path) -> tuple[object, ...]:
+    about = os.stat(path)
+    return os.path.abspath(path), about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _check(file: h5py.File, source: str | Path | bytes) -> None:
+    """Refuses what `open_hdf5` names."""
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
     waiting: list[tuple[h5py.Group, int]] = [(file["/"], 0)]
     seen = {h5py.h5o.get_info(file["/"].id).addr}
-    stored = declared = 0
+    stored = declared = lists = 0
     while waiting:
         group, depth = waiting.pop()
         if depth > MAX_DEPTH:
             raise Refusal(f"more than {MAX_DEPTH} levels of groups")
-        _check_attributes(group, size)
+        lists = max(lists, _check_attributes(group, size))
         for name in group:
             place = f"{group.name.rstrip('/')}/{name}"
             link = group.get(name, getlink=True)
@@ -82,7 +97,7 @@ def _check(file: h5py.File, size: int) -> None:
             if isinstance(item, h5py.Group):
                 waiting.append((item, depth + 1))
             elif isinstance(item, h5py.Dataset):
-                _check_attributes(item, size)
+                lists = max(lists, _check_attributes(item, size))
                 held, said = _check_dataset(item, size)
                 stored, declared = stored + held, declared + said
             else:
@@ -91,11 +106,30 @@ def _check(file: h5py.File, size: int) -> None:
         raise Refusal(f"its arrays say they take {stored} bytes of {size}")
     if declared > (free := available_memory()):
         raise Refusal(f"its arrays have {in_words(declared)}, and {in_words(free)} of memory are free")
+    # Each element of a list of texts of no fixed length may name the same long one.
+    if lists > 1 and lists * _longest_text(source) > free // 2:
+        raise Refusal(f"a list of {lists} texts that may take more than the {in_words(free)} of memory that are free")
 
 
-def _check_attributes(item: h5py.Group | h5py.Dataset, size: int) -> None:
+def _longest_text(source: str | Path | bytes) -> int:
+    """An upper bound of the texts of no fixed length, which lie in heaps; a heap begins with its signature and size."""
+    found = 0
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, bytes):
+            content: Any = source
+        else:
+            file = stack.enter_context(open(source, "rb"))
+            content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        for heap in re.finditer(rb"GCOL\x01\0\0\0", content):
+            size = int.from_bytes(content[heap.end() : heap.end() + 8], "little")
+            found = max(found, min(size, len(content) - heap.start()))
+    return found
+
+
+def _check_attributes(item: h5py.Group | h5py.Dataset, size: int) -> int:
     if h5py.h5a.get_num_attrs(item.id) > MAX_ATTRIBUTES:
         raise Refusal(f"{item.name} has more than {MAX_ATTRIBUTES} attributes")
+    lists = 0
     for name in item.attrs:
         found = h5py.h5a.open(item.id, name.encode("utf-8", "surrogateescape"))
         if found.get_space().get_simple_extent_type() == h5py.h5s.NULL or 0 in found.shape:
@@ -103,10 +137,11 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, size: int) -> None:
         count, kind = math.prod(found.shape), found.get_type()
         if isinstance(kind, (h5py.h5t.TypeVlenID, h5py.h5t.TypeReferenceID, h5py.h5t.TypeCompoundID)):
             raise Refusal(f"the attribute {name!r} of {item.name} is neither text nor numbers")
-        # Text of no fixed length lies elsewhere in the file, and each element of a list may name the same long one.
-        length = (count - 1) * size if _is_text_elsewhere(kind) else found.get_storage_size()
-        if count > size or length > MAX_ATTRIBUTE_BYTES:
+        if count > size or found.get_storage_size() > MAX_ATTRIBUTE_BYTES:
             raise Refusal(f"the attribute {name!r} of {item.name} is too long")
+        if _is_text_elsewhere(kind):
+            lists = max(lists, count)
+    return lists
 
 
 def _is_text_elsewhere(kind: Any) -> bool:
