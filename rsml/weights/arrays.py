@@ -15,7 +15,8 @@ from rsml.utils.guard import ZipReader, parse_json, read_npz
 from rsml.utils.guard.faults import as_damaged
 from rsml.utils.guard.hdf5_files import open_hdf5, read_array
 from rsml.weights.source_layer import SourceLayer, bfloat16
-from rsml.weights.torch_files import read_safetensors, read_torch_legacy, read_torch_zip, torch_layers
+from rsml.weights.torch_files import read_safetensors, read_torch_legacy, read_torch_zip
+from rsml.weights.torch_names import keras_layers
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -72,9 +73,9 @@ def _read(path: Path) -> list[SourceLayer]:
     if head[:2] == b"PK":
         return _read_zip(path)
     if head[:1] == b"\x80":
-        return torch_layers(read_torch_legacy(path))
+        return _torch_layers(read_torch_legacy(path))
     if head[8:9] == b"{":
-        return torch_layers(read_safetensors(path))
+        return _torch_layers(read_safetensors(path))
     raise UserError(f"{path} is no weights file: neither HDF5, .keras, PyTorch, .npz nor safetensors inside.")
 
 
@@ -86,10 +87,10 @@ def _read_zip(path: Path) -> list[SourceLayer]:
                 return _in_config_order(_read_hdf5(file, str(path)), config)
         pickles = [name for name in archive.names if name.endswith("/data.pkl") or name == "data.pkl"]
         if pickles:
-            return torch_layers(read_torch_zip(archive, pickles[0]))
+            return _torch_layers(read_torch_zip(archive, pickles[0]))
         arrays = bool(archive.names) and all(name.endswith(".npy") for name in archive.names)
     if arrays:
-        return torch_layers(read_npz(path, kinds="biuf"))
+        return _torch_layers(read_npz(path, kinds="biuf"))
     raise UserError(f"{path} is a zip file, but neither a .keras model, a PyTorch state file nor an .npz of arrays.")
 
 
@@ -201,3 +202,14 @@ def snake_case(name: str) -> str:
 def _natural(key: str) -> tuple[str, int]:
     found = re.fullmatch(r"(.*?)(?:_?(\d+))?", key)
     return found[1], int(found[2] or 0)
+
+
+# ---- PyTorch ---------------------------------------------------------------------------------------------------------
+
+
+def _torch_layers(state: dict[str, np.ndarray]) -> list[SourceLayer]:
+    """The layers of a state in PyTorch's layout, in the names that the networks here have."""
+    return [
+        SourceLayer(name, "torch", {f"vars/{index}": array for index, array in enumerate(arrays)})
+        for name, arrays in keras_layers(state).items()
+    ]

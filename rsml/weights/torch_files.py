@@ -19,7 +19,7 @@ from rsml.utils.errors import UserError
 from rsml.utils.guard import ZipReader, parse_json
 from rsml.utils.guard.faults import Refusal
 from rsml.utils.guard.memory import available_memory, in_words
-from rsml.weights.source_layer import SourceLayer, bfloat16
+from rsml.weights.source_layer import bfloat16
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_TYPES = {
@@ -36,6 +36,17 @@ _STORAGE_TYPES = {
 }
 
 
+# Notes that training leaves beside tensors; each becomes an empty object, and what it would hold is dropped.
+_NOTES = {
+    ("argparse", "Namespace"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("pathlib", "PosixPath"),
+    ("torch", "device"),
+    ("torch", "dtype"),
+}
 MAX_PICKLE_BYTES = 64 << 20
 _REFUSED = "nothing in it was run; save the model's state_dict() and give that file"
 
@@ -58,12 +69,24 @@ class _StateUnpickler(pickle.Unpickler):
             return name
         if (module, name) == ("torch", "Size"):
             return tuple
+        if (module, name) in _NOTES:
+            return _Note
         raise Refusal(
             f"a pickle that names {module[:80]}.{name[:80]}, which a file of tensors has no use for; {_REFUSED}"
         )
 
     def persistent_load(self, identity: Any) -> Any:
         return self.load_storage(identity)
+
+
+class _Note:
+    """Stands for an object that is not needed; it does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        """Drops what it is made of."""
+
+    def __setstate__(self, _: Any) -> None:
+        """Drops what it would hold."""
 
 
 def _unpickle(file: BinaryIO, load_storage: Callable[[tuple[Any, ...]], Callable[[], np.ndarray]]) -> Any:
@@ -167,8 +190,8 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state(loaded: Any) -> dict[str, np.ndarray]:
-    """The dictionary of tensors in a file, also when it lies under "state_dict" or "model"."""
-    for key in ("state_dict", "model", "model_state_dict"):
+    """The dictionary of tensors in a file, also when it lies under "state_dict", "model" or the like."""
+    for key in ("state_dict", "model", "model_state_dict", "teacher"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
@@ -210,25 +233,3 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         numbers = np.frombuffer(data[begin:end], _SAFE_TYPES[kind])
         state[name] = (bfloat16(numbers) if kind == "BF16" else numbers).reshape(shape)
     return state
-
-
-def torch_layers(state: dict[str, np.ndarray]) -> list[SourceLayer]:
-    """Turns `layer1.0.conv1.weight` of PyTorch's layout into the layer `layer1_0_conv1` of Keras's."""
-    modules: dict[str, dict[str, np.ndarray]] = {}
-    for key, value in state.items():
-        module, _, part = key.rpartition(".")
-        modules.setdefault(module.removeprefix("module."), {})[part] = value
-    layers = []
-    for module, parts in modules.items():
-        weight = parts.get("weight")
-        if weight is None:
-            continue
-        if weight.ndim == 4:
-            weight = weight.transpose(2, 3, 1, 0)
-        elif weight.ndim == 2:
-            weight = weight.T
-        names = ("bias", "running_mean", "running_var")
-        arrays = [weight, *(parts[name] for name in names if name in parts)]
-        values = {f"vars/{index}": array for index, array in enumerate(arrays)}
-        layers.append(SourceLayer(module.replace(".", "_"), "torch", values))
-    return layers
