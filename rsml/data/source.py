@@ -27,9 +27,7 @@ def load_samples(data: Data) -> Samples:
     if not (samples.splits != "").any():
         samples = divide(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():
-        raise UserError(
-            f"{data.source}: no training images; divide it with divide_dataset.py, or give data.split_files"
-        )
+        raise UserError(f"{data.source}: no training images; divide it with rsml divide, or give data.split_files")
     if data.validation_from_train:
         samples = _with_own_validation(samples, data.validation_from_train, data.split_seed)
     return samples

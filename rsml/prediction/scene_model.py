@@ -81,7 +81,7 @@ class SceneModel:
         last = predictions_layer(model)
         if last is None:
             raise UserError(
-                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
+                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that rsml trained"
             )
         for layer in model.layers:
             nodes = len(getattr(layer, "graph", last.labels))
