@@ -218,7 +218,7 @@ def gather_images(
 def table(checks: Sequence[Check], task: str) -> str:
     """The checks as a table."""
     decisions = "equal decisions" if task == "multi-label" else "equal classes"
-    header = ["format", "file", "MB", "largest difference", "mean difference", decisions, "ms an image"]
+    header = ["format", "file", "MB", "largest diff.", "mean diff.", decisions, "ms an image"]
     rows = []
     for check in checks:
         compared = [f"{check.largest:.1e}", f"{check.mean:.1e}", f"{100 * check.agreement:.2f} %"]
