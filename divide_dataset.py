@@ -53,17 +53,17 @@ def main() -> int:
 def _divide(options: argparse.Namespace) -> int:
     import logging
 
-    from rsml.data.division_folder import divide_dataset
+    from rsml.data.divide import divide
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     shares = {name: getattr(options, name) for name in ("train", "valid", "test")}
     shares = {name: share for name, share in shares.items() if share is not None}
-    table = divide_dataset(
+    table = divide(
         options.source,
         options.dest,
         labels=options.labels,
         task=options.task,
-        fractions=shares or None,
+        shares=shares or None,
         seed=options.seed,
         how=options.how,
         png=options.png,
