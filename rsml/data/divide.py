@@ -7,10 +7,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from pydantic import NonNegativeInt
 
 from rsml.data.groups import Grouping, duplicate_groups, joined
 from rsml.data.parts import canonical_order, divide_samples, parse_shares, split_table, together
@@ -18,51 +17,9 @@ from rsml.data.readers import read_samples
 from rsml.data.readers.division import MANIFEST, DivisionFolder
 from rsml.data.samples import Samples, Task
 from rsml.utils.errors import UserError
-from rsml.utils.settings import Settings
 
 logger = logging.getLogger("rsml")
-How = Literal["copy", "link", "table"]
-
-
-class Division(Settings):
-    """What `rsml divide` does when the command line names no folders; a config sets it as `division = Division(...)`.
-
-    Attributes:
-        source: A folder of images, or a label file beside them.
-        dest: The folder to write.
-        labels: A label file outside its usual place.
-        task: "multi-label", "single-label" or "proportions", where the source leaves it open.
-        shares: Percent of train, valid, test.
-        seed: Another seed, another division.
-        how: "copy" the images, "link" to them, or write the "table" alone.
-        png: Write the copies as 8-bit RGB PNG.
-        split_files: Published files to follow instead of shares.
-        allow_missing: Leave out images without labels and labels without images.
-        groups: What must stay together; see `divide`.
-
-    Example:
-        >>> Division(source="UCMerced_LandUse/Images", dest="divided", shares=(80, 20, 0)).dest
-        'divided'
-    """
-
-    source: str
-    dest: str
-    labels: str | None = None
-    task: Task | None = None
-    shares: tuple[float, float, float] = (70, 10, 20)
-    seed: NonNegativeInt = 0
-    how: How = "copy"
-    png: bool = False
-    split_files: tuple[str, ...] | None = None
-    allow_missing: bool = False
-    groups: str | None = None
-
-    def run(self) -> str:
-        """Divides, and returns the table of what is where."""
-        options = self.model_dump()
-        if self.split_files and "shares" not in self.model_fields_set:
-            options["shares"] = None
-        return divide(options.pop("source"), options.pop("dest"), **options)
+HOW = ("copy", "link", "table")
 
 
 def divide(
@@ -96,7 +53,7 @@ def divide(
             `"pattern:REGEX"` on the path (its groups, or all that it matches), `"numbers:N"` (runs of N neighbouring
             file numbers), `"found"` (images that show the same ground, or whose borders go on in one another).
     """
-    if how not in get_args(How):
+    if how not in HOW:
         raise UserError(f"how is {how!r}; expected copy, link or table")
     if png and how != "copy":
         raise UserError(f"--png writes new images; expected --how copy, found --how {how}")
@@ -155,7 +112,7 @@ def _groups(samples: Samples, grouping: Grouping | None) -> tuple[np.ndarray, np
 
 
 def source_fingerprint(samples: Samples) -> str:
-    """Returns 16 hex digits for what is divided: paths, labels, groups and file sizes, in an order that no machine changes."""
+    """Returns 16 hex digits for what is divided: paths, labels, groups, file sizes, in the order of every machine."""
     samples = samples.select(canonical_order(samples.paths))
     digest = hashlib.sha256(samples.with_splits(np.full(len(samples), "")).fingerprint().encode())
     digest.update(" ".join(str(os.stat(file).st_size) for file in samples.files).encode())

@@ -45,7 +45,7 @@ class Grouping:
         """Reads the value of `--groups`, or refuses it."""
         kind, _, value = text.partition(":")
         wrong = kind not in ("column", "pattern", "numbers", "found") or bool(value) == (kind == "found")
-        if wrong or (kind == "numbers" and not (value.isdecimal() and 2 <= int(value[:9]))):
+        if wrong or (kind == "numbers" and not (value.isdecimal() and int(value[:9]) >= 2)):
             raise UserError(f"groups is {text!r}; expected {KINDS} (N of 2 or more)")
         if kind == "pattern":
             try:

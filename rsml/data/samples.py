@@ -9,16 +9,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+from rsml.data.options import Task
 from rsml.data.tables import binary_values, read_cells, share_values
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 
-Task = Literal["multi-label", "single-label", "proportions"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS = ("train", "valid", "test")
 MAX_NAME, MAX_PATH = 200, 4096

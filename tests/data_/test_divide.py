@@ -1,9 +1,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +10,13 @@ from PIL import Image
 from rsml.data.divide import divide
 from rsml.data.groups import duplicate_groups
 from rsml.data.parts import divide_samples, parse_shares, split_table
-from rsml.data.readers import apply_split_files
+from rsml.data.readers import apply_split_files, read_samples
 from rsml.data.readers.division import DivisionFolder
-from rsml.data.readers import read_samples
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.stratify import part_sizes, stratify
 from rsml.utils.errors import UserError
 
 SETS = Path(__file__).parents[1] / "data" / "sets"
-DOOR = Path(__file__).parents[2] / "divide_dataset.py"
 REAL = Path(os.environ["RSML_TEST_DATA"]) / "data" if "RSML_TEST_DATA" in os.environ else None
 real = pytest.mark.skipif(REAL is None, reason="RSML_TEST_DATA is not set")
 
@@ -99,7 +94,9 @@ def test_better_than_chance_by_far():
 def test_scenes_are_stratified_with_the_labels():
     samples = multi(600, 5)
     scenes = np.array([f"scene{number % 6}" for number in range(600)])
-    divided = divide_samples(Samples(samples.paths, samples.labels, samples.label_names, "multi-label", "/data", scenes))
+    divided = divide_samples(
+        Samples(samples.paths, samples.labels, samples.label_names, "multi-label", "/data", scenes)
+    )
     for scene in set(scenes):
         assert np.abs(np.array(sizes(divided.select(scenes == scene))) - [70, 10, 20]).max() <= 1
 
@@ -462,26 +459,11 @@ def test_split_table_counts_and_shares():
 # The door
 
 
-def test_help_is_quick():
-    start = time.monotonic()
-    told = subprocess.run([sys.executable, DOOR, "--help"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 0.5 * (1 if (os.cpu_count() or 1) > 2 else 4)
-    assert "--split-files" in told.stdout
-    modules = (
-        "import runpy, sys; runpy.run_path(sys.argv[1]); print([m for m in ('numpy', 'rsml') if m in sys.modules])"
-    )
-    told = subprocess.run([sys.executable, "-c", modules, DOOR], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
-
-
-def test_door_divides_and_tells_faults_in_one_line(tree, tmp_path, capsys, monkeypatch):
-    import runpy
-
-    main = runpy.run_path(str(DOOR))["main"]
+def test_door_divides_and_tells_faults_in_one_line(tree, tmp_path, capsys):
+    from rsml.cli.main import main
 
     def door(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["divide_dataset.py", *map(str, arguments)])
-        return main()
+        return main(["divide", *map(str, arguments)])
 
     assert door(tree, tmp_path / "out", "--train", 80, "--valid", 20) == 0
     assert "all images" in capsys.readouterr().out
