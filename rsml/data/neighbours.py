@@ -1,4 +1,4 @@
-"""Images of the same ground, found by phase correlation: copies, overlapping tiles, tiles whose borders go on in others.
+"""Images of the same ground, found by phase correlation: copies, overlapping tiles, tiles that border on others.
 
 A phase correlation compares signals from which all but the phase of their spectrum is taken: two cuts of one picture
 agree in a sharp peak, however bright each is. What it proposes is checked in the pixels, since lone edges agree too.
