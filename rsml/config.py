@@ -190,6 +190,7 @@ class Division(Settings):
         png: Write the copies as 8-bit RGB PNG.
         split_files: Published files that say what is train, valid and test, instead of shares.
         allow_missing: Leave out images without labels and labels without an image.
+        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
     """
 
     source: str
@@ -204,12 +205,13 @@ class Division(Settings):
     png: bool = False
     split_files: tuple[str, ...] | None = None
     allow_missing: bool = False
+    groups: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `divide_dataset`."""
+        """The arguments of `rsml.data.divide.divide`."""
         values = self.model_dump()
         shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "fractions": {part: share for part, share in shares.items() if share is not None} or None}
+        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
