@@ -19,7 +19,7 @@ from rsml.data.image_index import SUFFIXES as IMAGES
 from rsml.mapping.job import ABOUT, BUILDING, JOB, MapOptions
 from rsml.mapping.mapping import map_scenes
 from rsml.prediction.scene_model import SOME_IMAGES_BAD, SceneModel, label_images, open_model
-from rsml.raster.grid import SUFFIXES as RASTERS
+from rsml.raster.opening import SUFFIXES as RASTERS
 from rsml.raster.scene import is_scene
 from rsml.run import Run
 from rsml.utils.errors import UserError
