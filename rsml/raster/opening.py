@@ -7,16 +7,19 @@ VRT is read first, and may name plain rasters in its own folder or below it; not
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsml.data.find_images import find_images
@@ -54,6 +57,19 @@ GUARDS: dict[str, str] = {
     _BESIDE: "TRUE",
     "GDAL_MAX_DATASET_POOL_SIZE": "64",
 }
+
+
+FAULTS = (RasterioError, CPLE_BaseError)
+"""What is raised at damaged content: rasterio lets some of GDAL's own exceptions through."""
+
+
+@contextlib.contextmanager
+def naming_faults(name: str) -> Iterator[None]:
+    """Makes what is raised at a damaged header one line that names the file."""
+    try:
+        yield
+    except FAULTS as error:
+        raise UserError(f"{name}: its header is damaged ({words(error)}); get the file anew") from None
 
 
 def environment(**options: object) -> rasterio.Env:
@@ -103,12 +119,13 @@ def _open(name: str, depth: int) -> rasterio.DatasetReader:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             # rasterio.open takes one driver; what it calls takes several.
             dataset = rasterio.DatasetReader(name, driver=list(drivers), sharing=False)
-    except (RasterioError, ValueError, OverflowError) as error:
+    except (*FAULTS, ValueError, OverflowError) as error:
         raise UserError(
             f"{name}: not a raster that is read here ({words(error)}); give a GeoTIFF or the like"
         ) from None
     try:
-        _check_opened(dataset)
+        with naming_faults(name):
+            _check_opened(dataset)
     except BaseException:
         dataset.close()
         raise
@@ -122,7 +139,7 @@ def _file_in(name: str) -> str:
     suffix = Path(file).suffix.lower()
     if match and match[1].upper() != "GTIFF_DIR" and suffix not in NAMED_SUFFIXES:
         raise UserError(f"{name}: expected a file ending in {', '.join(NAMED_SUFFIXES)}, found {suffix!r}; rename it")
-    virtual = file.lower().startswith("/vsi")
+    virtual = file.startswith("/vsi")
     if re.match(r"\w+://", file) or (virtual and any(kind not in _ARCHIVES for kind in re.findall(r"/vsi\w*", file))):
         raise UserError(f"{name}: lies elsewhere, and nothing is fetched over a network; download it and name the file")
     if virtual and suffix in NAMED_SUFFIXES:
@@ -219,12 +236,14 @@ def _check_opened(dataset: rasterio.DatasetReader) -> None:
         inside = dataset.subdatasets
         found = f"{len(inside)} data sets, such as {inside[0]}; name one of them" if inside else "no bands"
         raise UserError(f"{dataset.name}: expected a raster with bands, found {found}")
+    odd = next((dtype for dtype in dataset.dtypes if not re.fullmatch(r"(u?int|float)\d+", dtype)), None)
+    if odd:
+        raise UserError(f"{dataset.name}: has values of type {odd}, expected whole or real numbers")
     if any(dataset.tags(ns=domain) for domain in _POINTING_TAGS):
         raise UserError(f"{dataset.name}: says that its overviews are in another file; copy it with gdal_translate")
     together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
     for (high, wide), dtype in set(zip(dataset.block_shapes, dataset.dtypes, strict=True)):
-        digits = re.search(r"\d+", dtype)
-        size = high * wide * together * (int(digits[0]) // 8 if digits else 8)
+        size = high * wide * together * np.dtype(dtype).itemsize
         if size > _LARGEST_BLOCK:
             raise UserError(
                 f"{dataset.name}: is stored in blocks of {wide} x {high} pixels, {size / 2**30:.0f} GiB to decode at "

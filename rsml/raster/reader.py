@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsml.raster.grid import Grid, crs_name, georeferenced, grid_of
-from rsml.raster.opening import environment, open_raster
+from rsml.raster.opening import FAULTS, environment, naming_faults, open_raster, words
 from rsml.raster.windows import PIECE, overview_pieces
 from rsml.utils.errors import UserError
 
@@ -55,7 +55,8 @@ class WindowReader:
         self.strips = True
         with self._datasets() as datasets:
             try:
-                self._describe(datasets, bands, nodata)
+                with naming_faults(", ".join(self.files)):
+                    self._describe(datasets, bands, nodata)
             except BaseException:
                 self.close()
                 raise
@@ -91,13 +92,9 @@ class WindowReader:
         self.palette = self._palette(datasets[chosen[0][0]]) if whole and colours == [ColorInterp.palette] else None
         tagged = [datasets[number].nodatavals[band - 1] for number, band in chosen]
         self.nodata = [nodata if value is None else value for value in tagged]
-        types = [np.dtype(datasets[number].dtypes[band - 1]) for number, band in chosen]
-        for kind, (number, _) in zip(types, chosen, strict=True):
-            if kind.kind not in "iuf":
-                raise UserError(f"{self.files[number]}: has values of type {kind}, expected whole or real numbers")
-        self.dtype = np.result_type(*types)
-        bits = datasets[chosen[0][0]].tags(chosen[0][1], ns="IMAGE_STRUCTURE").get("NBITS")
-        self.bits = int(bits) if bits else None
+        self.dtype = np.result_type(*(datasets[number].dtypes[band - 1] for number, band in chosen))
+        bits = datasets[chosen[0][0]].tags(chosen[0][1], ns="IMAGE_STRUCTURE").get("NBITS", "")
+        self.bits = int(bits) if bits.isdecimal() and 0 < int(bits) < 8 * self.dtype.itemsize else None
         self._pixel_bytes = sum(np.dtype(kind).itemsize for dataset in datasets for kind in dataset.dtypes)
         # Bands of one file are read together: where they are stored pixel by pixel, one would bring all of them.
         self._reads: list[tuple[int, list[int], list[int], bool]] = []
@@ -122,7 +119,7 @@ class WindowReader:
         Raises:
             UserError: The file says no place, or one that nothing else can be found at.
         """
-        with self._datasets() as datasets:
+        with self._datasets() as datasets, naming_faults(self.files[0]):
             return grid_of(datasets[0], self._given_crs)
 
     def close(self) -> None:
@@ -159,10 +156,13 @@ class WindowReader:
         values = np.empty((len(self.bands), *shape), self.dtype)
         valid = np.ones(shape, bool)
         with self._datasets() as datasets:
-            for number, bands, places, masked in self._reads:
-                values[places] = datasets[number].read(bands, window=window, out_shape=(len(bands), *shape))
-                if masked:
-                    valid &= datasets[number].read_masks(bands[0], window=window, out_shape=shape) != 0
+            try:
+                for number, bands, places, masked in self._reads:
+                    values[places] = datasets[number].read(bands, window=window, out_shape=(len(bands), *shape))
+                    if masked:
+                        valid &= datasets[number].read_masks(bands[0], window=window, out_shape=shape) != 0
+            except FAULTS as error:
+                raise RasterioError(words(error)) from None
         tagged = [found == nodata for found, nodata in zip(values, self.nodata, strict=True) if nodata is not None]
         if tagged and (self._missing_in == "any" or len(tagged) == len(values)):
             valid &= ~(np.any if self._missing_in == "any" else np.all)(tagged, axis=0)
