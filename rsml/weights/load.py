@@ -13,7 +13,8 @@ import numpy as np
 
 from rsml.layers.tokens import Tokens
 from rsml.utils.errors import UserError
-from rsml.weights.arrays import SourceLayer, find_weights, read_weights, snake_case
+from rsml.weights.arrays import find_weights, read_weights, snake_case
+from rsml.weights.source_layer import SourceLayer
 
 
 @dataclass

@@ -412,7 +412,7 @@ def test_names_of_keras_hub_cover_every_layer():
         (b"", "no weights file"),
         (b"not weights at all, just text", "no weights file"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged"),
-        (b"PK\x03\x04" + b"\0" * 50, "no weights file"),
+        (b"PK\x03\x04" + b"\0" * 50, "damaged"),
     ],
 )
 def test_foreign_and_damaged_files_are_named(tmp_path, content, words):
