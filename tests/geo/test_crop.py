@@ -304,7 +304,7 @@ def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
     scene = write(tmp_path / "a.tif", noise(40, 50))
     assert "no such image" in fails(capsys, "crop", tmp_path / "absent.tif", *out)
     (tmp_path / "text.tif").write_text("hello")
-    assert "text.tif: not a raster that GDAL reads" in fails(capsys, "crop", tmp_path / "text.tif", *out)
+    assert "text.tif: not a raster that is read here" in fails(capsys, "crop", tmp_path / "text.tif", *out)
     bare = write(tmp_path / "bare.tif", noise(40, 40), crs=None)
     assert "has no coordinate system" in fails(capsys, "crop", bare, *out)
     assert "99999: not a coordinate system" in fails(capsys, "crop", bare, *out, "--crs", "EPSG:99999")
