@@ -7,7 +7,7 @@ The scenes are others (seed 1) than those of configs/scenes.py, so nothing it is
 """
 
 from rsml.config import Augment, Data, Experiment, Training
-from rsml.data.source import Scenes
+from rsml.data.options import Scenes
 from rsml.methods import GeoKR
 
 experiment = Experiment(

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+from rsml.data.options import Task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 
-Task = Literal["multi-label", "single-label", "proportions"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS = ("train", "valid", "test")
 _COLUMNS = ("path", "scene", "split")

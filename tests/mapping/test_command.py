@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from rsml.mapping.command import label_or_map, native_window
 
 import predict
 from rsml.config import Data, Experiment
-from rsml.mapping.command import label_or_map, native_window
 from rsml.prediction.scene_model import split_inputs
 from rsml.run import Run
 from rsml.utils.errors import UserError
