@@ -27,7 +27,10 @@ class Model(Settings):
 
     Attributes:
         backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start.
+        weights: "imagenet", a weights file, a run folder, or None for a random start. What a file holds besides the
+            backbone is loaded too.
+        head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
+            (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
@@ -36,6 +39,7 @@ class Model(Settings):
 
     backbone: str = "small"
     weights: str | None = None
+    head: Literal["auto", "load", "fresh"] = "auto"
     preprocess: str | None = None
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
