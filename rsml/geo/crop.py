@@ -16,7 +16,6 @@ import numpy as np
 import pydantic
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
-from tqdm import tqdm
 
 from rsml.geo.scene_record import TABLE, SceneRecord, Tile
 from rsml.geo.sources import Source, find_sources
@@ -28,6 +27,7 @@ from rsml.raster.windows import WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 from rsml.utils.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def crop(
             except UserError as fault:
                 faults[source.name] = fault
         tasks = [{**vars(source), "out": str(out), "options": options.model_dump(mode="json")} for source in usable]
-        with tqdm(total=total, unit=" tiles", desc="cutting", mininterval=1, delay=2, leave=False) as progress:
+        with progress_bar(title="cutting", unit="tiles", total=total) as progress:
             for number, result in run_jobs(crop_scene, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     faults[usable[number].name] = result

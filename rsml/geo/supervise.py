@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
-from tqdm import tqdm
 
 from rsml.geo.classes import SEA, Classes, read_classes, ready_for
 from rsml.geo.land_cover import LandCoverMap, candidates, count, longitude_latitude_bounds
@@ -26,6 +25,7 @@ from rsml.raster.opening import environment, find_rasters, open_raster, words
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def supervise(
             for first in range(0, len(sources), _TOGETHER)
         ]
         results: dict[int, list] = {}
-        with tqdm(total=len(sources), unit=" tiles", desc="counting", mininterval=1, delay=2, leave=False) as progress:
+        with progress_bar(title="counting", unit="tiles", total=len(sources)) as progress:
             for number, result in run_jobs(count_tiles, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     raise result

@@ -21,6 +21,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def map_scenes(
 class _Batches:
     """Fills batches over the ends of rows, blocks and scenes, and hands the scores to the scenes they are of."""
 
-    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm) -> None:
+    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm[Any]) -> None:
         self.model, self.progress = model, progress
         self._images = np.zeros((batch_size, *model.model.input_shape[1:]), np.float32)
         self._filled = 0
@@ -137,7 +138,7 @@ def _label(model: SceneModel, jobs: list[MapJob], batch_size: int) -> None:
     # GDAL would keep decoded pixels until a twentieth of the memory is full.
     with (
         environment(GDAL_CACHEMAX=cache),
-        tqdm(total=total, initial=before, unit=" windows", desc="mapping", mininterval=1, delay=2) as progress,
+        progress_bar(title="mapping", unit="windows", total=total, initial=before) as progress,
     ):
         batches = _Batches(model, batch_size, progress)
         for job in jobs:

@@ -58,7 +58,8 @@ def apply(transform: Affine, columns: Any, rows: Any) -> tuple[Any, Any]:
     """Numbers or arrays of columns and rows, turned into coordinates."""
     # Affine's own operator for this has changed its name.
     t = transform
-    return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+    with np.errstate(over="ignore", invalid="ignore"):  # of places that are none
+        return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
 
 
 def scaled(transform: Affine, down: float, across: float) -> Affine:

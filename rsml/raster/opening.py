@@ -24,6 +24,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsml.data.find_images import find_images
 from rsml.utils.errors import UserError
+from rsml.utils.guard.hdf5_files import open_hdf5
+from rsml.utils.text import in_a_line
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".asc", ".bil", ".dat")
 """What a search of a folder finds: files that hold their pixels themselves."""
@@ -161,7 +163,8 @@ def _check_file(file: str, depth: int, allowed: str, *_version: int) -> None:
     if suffix == ".vrt":
         _check_vrt(file, depth, allowed)
     elif suffix in NAMED_SUFFIXES and _start(file).startswith(b"\x89HDF"):
-        _check_hdf5(file)
+        with open_hdf5(file, advice="convert it to a GeoTIFF with gdal_translate"):
+            pass  # all of its structure is checked
 
 
 def _check_vrt(file: str, depth: int, allowed: str) -> None:
@@ -205,32 +208,6 @@ def _check_vrt(file: str, depth: int, allowed: str) -> None:
             raise UserError(f"{file}: points to {fault}") from None
 
 
-def _check_hdf5(file: str) -> None:
-    """Refuses an HDF5 file (NetCDF 4 is one) whose data lie in other files."""
-    import h5py
-
-    def elsewhere(group: h5py.Group) -> str | None:
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                return f"{group.name}/{name}"
-            found = group[name] if isinstance(link, h5py.HardLink) else None
-            if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
-                return str(found.name)
-            inside = elsewhere(found) if isinstance(found, h5py.Group) else None
-            if inside:
-                return inside
-        return None
-
-    try:
-        with h5py.File(file, "r") as opened:
-            name = elsewhere(opened)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:  # RecursionError is a RuntimeError
-        raise UserError(f"{file}: not readable as HDF5 ({words(error)}); give another raster") from None
-    if name:
-        raise UserError(f"{file}: the values of {name} lie in another file, which is not followed; copy them in")
-
-
 def _check_opened(dataset: rasterio.DatasetReader) -> None:
     if dataset.count == 0:
         inside = dataset.subdatasets
@@ -257,6 +234,5 @@ def _start(file: str) -> bytes:
 
 
 def words(error: BaseException) -> str:
-    """What an exception says, in one short line."""
-    text = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    """What GDAL says, in a line; rasterio's own exceptions only refer to it."""
+    return in_a_line(error.__cause__ or error)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
-from tqdm import tqdm
 
 from rsml.scenes.drawing import SCENES, SMALLEST, draw
 from rsml.scenes.materials import LABELS
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 
 SPLITS = ("train", "valid", "test")
 
@@ -108,7 +108,7 @@ def _draw_all(folder: Path, missing: list[int], job: dict[str, Any], workers: in
         {"folder": str(folder), "indices": missing[first : first + _TOGETHER], **job}
         for first in range(0, len(missing), _TOGETHER)
     ]
-    with tqdm(total=len(missing), desc="Drawing scenes", unit=" scenes", delay=1, disable=None) as bar:
+    with progress_bar(title="drawing", unit="scenes", total=len(missing)) as bar:
         for _, fault in run_jobs(draw_share, tasks, workers, bar.update):
             if fault is not None:
                 raise fault

@@ -199,7 +199,7 @@ def test_hdf5_with_values_in_other_files_is_refused(tmp_path):
         with h5py.File(path, "w") as file:
             file["own"] = np.ones((8, 8), np.uint8)
             make(file)
-        assert "lie in another file" in refused(f'HDF5:"{path}"://own'), name
+        assert "convert it to a GeoTIFF" in refused(f'HDF5:"{path}"://own'), name
         path.unlink()
     with h5py.File(path, "w") as file:
         file["own"], file["other"] = np.full((8, 8), 7, np.uint8), np.ones((8, 8), np.uint8)

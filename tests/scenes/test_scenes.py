@@ -102,9 +102,9 @@ def test_layout_does_not_depend_on_size(index):
     assert abs(small.labels.astype(int) - large.labels).sum() <= 1
 
 
-@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("size", [32, 64, 100])
 def test_masks_agree_with_labels(size):
-    for index in range(0, 2 * len(SCENES), 2):
+    for index in range(0, len(SCENES), 2 if size < 100 else 5):
         scene = draw(index, seed=9, size=size)
         for number, label in enumerate(LABELS):
             coverage, mask = scene.coverage(label), scene.mask(label)
