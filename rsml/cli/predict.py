@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--value-range: expected LOW,HIGH, found {len(options.value_range)} numbers")
     # All of this is known before TensorFlow takes its seconds.
     if options.map_all:
-        from rsml.raster.grid import SUFFIXES
+        from rsml.raster.opening import SUFFIXES
     check_images(images, SUFFIXES)
     file, of = find_model(source)
     if not images and of is None:
@@ -144,7 +145,8 @@ def _label_or_map(
     from rsml.prediction.find_model import without_own_pictures
 
     found: Iterator[str] = without_own_pictures(find_images(images, suffixes), images)
-    if options.whole:
+    # Without rasterio there are images only.
+    if options.whole or not (options.map_all or find_spec("rasterio")):
         return _label(options, model, found)
     from rsml.mapping.job import MapOptions
     from rsml.mapping.scenes import native_window, without_maps, without_scenes

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from rsml.mapping.job import MapJob, MapOptions, identity_of
 from rsml.mapping.window_scores import Status
 from rsml.prediction.scene_model import SceneModel
+from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
 from rsml.utils.progress import Bar, progress_bar
@@ -133,10 +133,10 @@ class _Batches:
 def _label(model: SceneModel, jobs: list[MapJob], batch_size: int) -> None:
     begun = time.monotonic()
     total, before = sum(len(job.grid) for job in jobs), sum(job.done for job in jobs)
-    cache = max(job.scene.cache_bytes(job.grid.window[0]) for job in jobs)
+    cache = max(job.scene.reader.cache_bytes(job.grid.window[0]) for job in jobs)
     # GDAL would keep decoded pixels until a twentieth of the memory is full.
     with (
-        rasterio.Env(GDAL_CACHEMAX=cache),
+        environment(GDAL_CACHEMAX=cache),
         progress_bar(title="mapping", unit="windows", total=total, initial=before) as progress,
     ):
         batches = _Batches(model, batch_size, progress)

@@ -24,8 +24,9 @@ from rsml.utils.errors import UserError
 from rsml.utils.guard.faults import reason_of
 from rsml.weights.arrays import find_weights
 from rsml.weights.ice import ice_pixels
-from rsml.weights.load import LoadReport, adapt_layer, load_weights
+from rsml.weights.load import adapt_layer, load_weights
 from rsml.weights.models import load_model
+from rsml.weights.report import LoadReport
 
 logger = logging.getLogger(__name__)
 

@@ -304,14 +304,14 @@ def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
     scene = write(tmp_path / "a.tif", noise(40, 50))
     assert "no such image" in fails(capsys, "crop", tmp_path / "absent.tif", *out)
     (tmp_path / "text.tif").write_text("hello")
-    assert "text.tif: not a raster that GDAL reads" in fails(capsys, "crop", tmp_path / "text.tif", *out)
+    assert "text.tif: not a raster that is read here" in fails(capsys, "crop", tmp_path / "text.tif", *out)
     bare = write(tmp_path / "bare.tif", noise(40, 40), crs=None)
     assert "has no coordinate system" in fails(capsys, "crop", bare, *out)
     assert "99999: not a coordinate system" in fails(capsys, "crop", bare, *out, "--crs", "EPSG:99999")
     local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
     odd = write(tmp_path / "odd.tif", noise(40, 40), crs=rasterio.crs.CRS.from_wkt(local))
     assert "(site grid) is not one that PROJ can convert" in fails(capsys, "crop", odd, *out)
-    assert "has 3 bands, --bands asks for band 4; choose from 1 to 3" in fails(
+    assert "has 3 bands, band 4 was asked for (they are counted from 1); choose from 1 to 3" in fails(
         capsys, "crop", scene, *out, "--bands=4,3,2"
     )
     assert "--bands: 'red': expected bands counted from 1" in fails(capsys, "crop", scene, *out, "--bands=red")

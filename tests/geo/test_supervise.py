@@ -181,7 +181,7 @@ def test_what_is_wrong_with_a_map_is_told_in_one_line(tmp_path, tiles, classes, 
     said = fails(capsys, *asked, far)
     assert "none of 4 tiles overlaps a map: tiles lie in longitude -113." in said and "-108.7" in said
     (tmp_path / "text.tif").write_text("hello")
-    assert "text.tif: not a raster that GDAL reads" in fails(capsys, *asked, tmp_path / "text.tif")
+    assert "text.tif: not a raster that is read here" in fails(capsys, *asked, tmp_path / "text.tif")
     nlcd = land_cover(tmp_path / "nlcd.tif", [42, 52], [41], [31], [21])
     assert "knows none of the codes found (21, 31, 41, 42, 52); --classes nlcd knows them" in fails(
         capsys, *asked, nlcd
