@@ -154,7 +154,7 @@ class Experiment(Settings):
         classifiers = [method.kind for method in self.methods if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
-        poolings = {method.pooling() for method in self.methods} - {None}
+        poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rsml.data.options import Task
 from rsml.run import Run
 from rsml.utils.errors import UserError
 from rsml.utils.text import counted
@@ -33,7 +34,7 @@ class Scored:
     """
 
     run: Run
-    task: str
+    task: Task
     paths: np.ndarray
     label_names: tuple[str, ...]
     labels: np.ndarray
@@ -107,8 +108,8 @@ def compare_runs(
     root: str | None = None,
     resamples: int = 2000,
     trust: bool = False,
-) -> tuple[list[SeedsTest], Scored, Scored]:
-    """Tests runs a against runs b, paired in order, and returns one test a metric and a run of each side.
+) -> tuple[list[SeedsTest], list[Scored], list[Scored]]:
+    """Tests runs a against runs b, paired in order, and returns one test a metric, and the runs of each side.
 
     Args:
         a: Run folders.
@@ -173,7 +174,6 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
         cells = [cell(test.a, test.metric), cell(test.b, test.metric), signed(test.difference, test.metric)]
         rows.append([test.metric, *cells, *deviation, format_p(test.p_value)])
     lines.append(render(header, rows))
-    has_classes = tests[0].pairs[0].mcnemar_p is not None
     if several:
         header = [f"{tests[0].metric}, seeds", "a", "b", "a - b", "no difference"]
         rows = [
@@ -187,8 +187,8 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
             for pair, left, right in zip(tests[0].pairs, side_a, side_b, strict=True)
         ]
         lines.append(render(header, rows))
-    if has_classes:
-        for pair, left in zip(tests[0].pairs, side_a, strict=True):
+    for pair, left in zip(tests[0].pairs, side_a, strict=True):
+        if pair.mcnemar_p is not None:
             seed = f"seed {left.seed}: " if several else ""
             lines.append(
                 f"{seed}right alone {pair.only_a_right} : {pair.only_b_right}, McNemar {format_p(pair.mcnemar_p)}"

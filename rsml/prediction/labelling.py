@@ -151,13 +151,13 @@ def measure_split(
     """
     if data is not None:
         samples = align(read_samples(data, labels=labels), scene_model)
-        divided = bool((samples.splits != "").any())
+        divided = bool(set(samples.splits.tolist()) - {""})
     elif run is not None:
         samples, divided = run.read_samples(root), True
     else:
         raise UserError("a checkpoint file alone knows no data; give images, or labelled data with --data")
     # A published division may have no test part: what chose the model is all there is to measure on.
-    split = split or next((side for side in ("test", "valid") if (samples.splits == side).any()), "test")
+    split = split or next((side for side in ("test", "valid") if side in samples.splits.tolist()), "test")
     split = split if divided else "all"
     part = samples if split == "all" else samples.part(split)
     if not len(part):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from rsml.data.images import ImageError
-from rsml.data.options import Data
+from rsml.data.options import Data, Task
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
@@ -38,7 +38,7 @@ class SceneModel:
 
     model: keras.Model
     labels: tuple[str, ...]
-    task: str
+    task: Task
     thresholds: np.ndarray
     reading: dict[str, Any]
 
@@ -66,13 +66,20 @@ class SceneModel:
             unnamed: Names of its classes if it names none; no contradiction if it does.
         """
         model = load_model(source, trust)
-        told = {"labels": labels, "task": task, "preprocess": preprocess, "image_size": image_size}
-        given = [key for key, value in told.items() if value is not None]
         if predictions_layer(model) is None:
-            told["labels"] = labels or unnamed
-            model = as_scene_classifier(model, str(source), file=find_weights(source), **told)
-        elif given:
-            raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(given)}; leave that out")
+            model = as_scene_classifier(
+                model,
+                str(source),
+                labels=labels or unnamed,
+                task=task,
+                preprocess=preprocess,
+                image_size=image_size,
+                file=find_weights(source),
+            )
+        else:
+            given = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
+            if said := [name for name, value in given.items() if value is not None]:
+                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(said)}; leave that out")
         return cls.of(model, str(source))
 
     @classmethod

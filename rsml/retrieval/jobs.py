@@ -168,11 +168,19 @@ def measure(
         raise UserError(f"--out {out}: expected a file ending in .json (its embeddings are kept beside it)")
     scene_model, run = open_model(model, trust)
     samples = _data(scene_model, run, data, labels, root)
-    parts = {"queries": _part(samples, queries, "--queries"), "archive": _part(samples, archive, "--archive")}
+    asking, answering = _part(samples, queries, "--queries"), _part(samples, archive, "--archive")
     file = Path(out) if out else run.retrieval_metrics if run and not data else Path("retrieval.json")
     embedder = Embedder(scene_model, os.path.abspath(model), layer)
     measured, bad = measure_retrieval(
-        file.with_suffix(""), embedder, **parts, at=at, k=k, metric=metric, fresh=fresh, batch_size=batch_size
+        file.with_suffix(""),
+        embedder,
+        asking,
+        answering,
+        at=at,
+        k=k,
+        metric=metric,
+        fresh=fresh,
+        batch_size=batch_size,
     )
     measured = {"run": run.name if run else None, "parts": {"queries": queries, "archive": archive}, **measured}
     write_json(file, measured)
@@ -240,7 +248,7 @@ def _image_queries(
             labels, labels_from = None, ""
             if row >= 0 and samples.label_names:
                 labels, labels_from = samples.labels[row], "index"
-            elif file in trained_row and trained.label_names == samples.label_names:
+            elif trained and file in trained_row and trained.label_names == samples.label_names:
                 labels, labels_from = trained.labels[trained_row[file]], "run"
             elif comparable:
                 labels, labels_from = decided[position], "model"

@@ -185,5 +185,5 @@ def test_what_a_model_was_told_is_kept_in_a_converted_one(foreign, ours, scene_f
     np.testing.assert_allclose(again.model.predict(images, verbose=0), theirs, atol=1e-6)
     assert (again.labels, again.task) == (("forest", "sand", "water"), "single-label")
     assert call("convert", ours, "again.keras", *NAMES) == 2
-    assert "an rsml model, which says by itself its labels" in capsys.readouterr().err
+    assert "an rsml model, which says by itself its class names" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["ours.keras"]
