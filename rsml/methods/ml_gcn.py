@@ -35,6 +35,9 @@ class MLGCN(Method):
     word_vectors: str | None = None
     replaces_logits: ClassVar[bool] = True
 
+    def label_graph_threshold(self) -> float:
+        return self.threshold
+
     def pooling(self) -> str:
         return self.pool
 
@@ -44,9 +47,7 @@ class MLGCN(Method):
         layer = LabelGraphClassifier(
             label_graph(self.kind, self.threshold, context),
             word_vectors(context.names, self.word_vectors, seed=context.seed),
-            hidden=self.hidden,
-            adjacency=self.adjacency,
-            neighbor_share=self.neighbor_share,
             name="logits",
+            **self.arguments_for(LabelGraphClassifier),
         )
         return layer(features)
