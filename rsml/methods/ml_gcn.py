@@ -20,7 +20,7 @@ class MLGCN(Method):
         threshold: An edge stays where P(other label | label) is at least this.
         adjacency: "reweighted" (the paper) or "normalized" (SIGNA's eq. 4).
         neighbor_share: What a label's neighbours have of it together, if reweighted.
-        word_vectors: A GloVe text file, "one-hot", "random", or None for the built-in table.
+        word_vectors: "glove-300d", a GloVe text file, "one-hot", "random", or None for the built-in table.
 
     Reference:
         Chen et al., Multi-Label Image Recognition with Graph Convolutional Networks, CVPR 2019.

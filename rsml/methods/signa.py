@@ -29,7 +29,7 @@ class Signa(Method):
         depth: Graph layers a head, of channels / 2 units but for the last, which has the channels; the paper has 2.
             One reaches a label's neighbours, two their neighbours too; more smooth all labels into one another.
         threshold: `Q`: an edge stays where P(other label | label) is at least this.
-        word_vectors: A GloVe text file, "one-hot", "random", or None for the built-in table.
+        word_vectors: "glove-300d", a GloVe text file, "one-hot", "random", or None for the built-in table.
         negative_slope: Of the LeakyReLU between graph layers.
         expansion: "shared" (the authors' code) or "full" (the paper's text).
         logit_scale: "sqrt" of the label count (the authors' code), or a number; 1 is the paper.
