@@ -27,7 +27,10 @@ class Model(Settings):
 
     Attributes:
         backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start.
+        weights: "imagenet", a weights file, a run folder, or None for a random start. What a file holds besides the
+            backbone is loaded too.
+        head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
+            (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
@@ -36,6 +39,7 @@ class Model(Settings):
 
     backbone: str = "small"
     weights: str | None = None
+    head: Literal["auto", "load", "fresh"] = "auto"
     preprocess: str | None = None
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -190,6 +194,7 @@ class Division(Settings):
         png: Write the copies as 8-bit RGB PNG.
         split_files: Published files that say what is train, valid and test, instead of shares.
         allow_missing: Leave out images without labels and labels without an image.
+        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
     """
 
     source: str
@@ -204,12 +209,13 @@ class Division(Settings):
     png: bool = False
     split_files: tuple[str, ...] | None = None
     allow_missing: bool = False
+    groups: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `divide_dataset`."""
+        """The arguments of `rsml.data.divide.divide`."""
         values = self.model_dump()
         shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "fractions": {part: share for part, share in shares.items() if share is not None} or None}
+        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:

@@ -44,11 +44,13 @@ def work(answer: str) -> None:
 
 
 def _work(task: dict[str, Any], answer: Path) -> None:
+    from rsml.data.options import check_source
     from rsml.utils.quiet import start_tensorflow
 
+    experiment = Experiment.parse(task["experiment"])
+    check_source(experiment.data)
     start_tensorflow()
     from rsml.comparison.grid import train_and_measure
 
-    experiment = Experiment.parse(task["experiment"])
     scores = train_and_measure(experiment, Path(task["root"]), task["split"], task["retrieval"])
     answer.write_text(json.dumps(scores), encoding="utf-8")

@@ -157,14 +157,14 @@ def compare(
         measure: Does one run, as `train_and_measure` does; None does each in a process of its own, whose memory is
             given back.
     """
-    import pandas as pd
-
-    from rsml.evaluation import HEADLINE
-
     if measure is None:
         from rsml.comparison.apart import measure_apart as measure
     # Every variant is checked before the first is trained: a typing fault must not cost a night.
     planned = _plan(make, variants, seeds, curve, root)
+    import pandas as pd
+
+    from rsml.evaluation import HEADLINE
+
     key = axis_of("--curve", curve)[0] if curve else ""
     rows, begun = [], time.monotonic()
     for number, (about, variant) in enumerate(planned, 1):

@@ -23,8 +23,9 @@ from rsml.models.surgery import calls, feature_map, rebuild, require_functional,
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import find_weights
 from rsml.weights.ice import ice_pixels
-from rsml.weights.load import LoadReport, adapt_layer, load_weights
+from rsml.weights.load import adapt_layer, load_weights
 from rsml.weights.models import load_model
+from rsml.weights.report import LoadReport
 
 logger = logging.getLogger(__name__)
 

@@ -314,7 +314,7 @@ def test_what_is_wrong_with_a_scene_is_one_line(tmp_path, capsys):
     assert "has 3 bands, band 4 was asked for (they are counted from 1); choose from 1 to 3" in fails(
         capsys, "crop", scene, *out, "--bands=4,3,2"
     )
-    assert "'bands.0' is 'red'" in fails(capsys, "crop", scene, *out, "--bands=red")
+    assert "--bands: 'red': expected bands counted from 1" in fails(capsys, "crop", scene, *out, "--bands=red")
     assert "50 x 40 pixels, but a tile is 64 x 64; give --tile 40" in fails(
         capsys, "crop", scene, "--out", tmp_path / "out", "--tile", 64, "--step", 8
     )

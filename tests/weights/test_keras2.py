@@ -229,7 +229,8 @@ def test_damaged_files_are_one_line(ice, tmp_path):
             load_backbone("small", image_size=32, weights=tmp_path / name)
     path = edit(ice[1], tmp_path / "empty.h5")
     with h5py.File(path, "r+") as file:
-        del file["model_weights/dense/dense"]
+        name = next(name for name in file["model_weights"] if name.startswith("dense"))
+        del file[f"model_weights/{name}/{name}"]
     with pytest.raises(UserError, match=r"empty\.h5 is damaged"):
         load_model(path)
     with h5py.File(path, "r+") as file:
