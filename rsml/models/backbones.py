@@ -22,9 +22,10 @@ from rsml.models.small import small
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import find_weights
-from rsml.weights.keras2 import legacy_pixels
-from rsml.weights.load import LoadReport, adapt_layer, load_weights
+from rsml.weights.ice import ice_pixels
+from rsml.weights.load import adapt_layer, load_weights
 from rsml.weights.models import load_model
+from rsml.weights.report import LoadReport
 
 logger = logging.getLogger(__name__)
 
@@ -404,7 +405,7 @@ def pixels_of(
 
 
 def _learned_with(file: Path) -> str | None:
-    mode = legacy_pixels(file)
+    mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
     return mode
