@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from rsml.config import Experiment
-from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
+
+    from rsml.data.samples import Samples
 
 ROOT = Path("checkpoint")
 _STEADY = ("constant", "step", "plateau")
@@ -106,7 +105,7 @@ class Run:
             )
         if not run.files.best.is_file():
             raise UserError(
-                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run train.py again"
+                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run rsml train again"
             )
         return run
 
@@ -115,9 +114,7 @@ class Run:
         """The run whose best model was written last."""
         models = sorted(Path(root).glob("*/best.keras"), key=lambda file: file.stat().st_mtime)
         if not models:
-            raise UserError(
-                f"{root}/: no run with a model in it; train one with `python train.py`, or name a checkpoint"
-            )
+            raise UserError(f"{root}/: no run with a model in it; train one with `rsml train`, or name a checkpoint")
         return cls.open(models[-1].parent)
 
     def clear(self) -> None:
@@ -133,7 +130,7 @@ class Run:
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
             and steady
-            and not any(method.counts_epochs for method in experiment.methods)
+            and not any(method.counts_epochs for method in experiment.applied_methods())
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -166,6 +163,8 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row an epoch; empty before the first."""
+        import pandas as pd
+
         return pd.read_csv(self.files.history) if self.files.history.is_file() else pd.DataFrame()
 
     def model(self) -> keras.Model:
@@ -190,6 +189,9 @@ class Run:
         Returns:
             One row an image: `path`, `labels` (a tuple of names), and a column `score <label>` for each label.
         """
+        import numpy as np
+        import pandas as pd
+
         from rsml.api import image_paths
         from rsml.prediction.scene_model import SceneModel
 
@@ -208,6 +210,8 @@ class Run:
         Args:
             root: Where the images lie now, if not where they lay in training.
         """
+        from rsml.data.samples import Samples
+
         about = _read_json(self.files.origin)
         return Samples.read_csv(self.files.samples, root=Path(root or about["root"]), task=about["task"])
 
@@ -224,6 +228,8 @@ class Run:
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
+        import pandas as pd
+
         with replacing(self.files.history) as beside:
             pd.DataFrame(rows).to_csv(beside, index=False)
 

@@ -20,6 +20,7 @@ from rsml.figures.style import DARK, GREY, bare_frame, label_colours, shorten
 from rsml.mapping.label_map import top_labels
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
+from rsml.tasks import task
 
 _CELLS, _PIXELS = 512, 1000
 _LEGEND, _PANELS = 16, 8
@@ -56,7 +57,7 @@ def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[
     frames = _Frames(scene, span)
     shown = _by_share(top, len(model.labels))
     panels = [k for k in np.argsort(-decisions.sum(axis=(0, 1)), kind="stable") if decisions[..., k].any()]
-    panels = panels[: _PANELS if model.task == "multi-label" else 0]
+    panels = panels[: _PANELS if task(model.task).thresholds else 0]
     figure, large, small = _layout(frames.aspect, len(panels))
     frames.show(large[0], image)
     large[0].set_title(shorten(Path(scene.path).name, 48), fontsize=10, color=DARK)

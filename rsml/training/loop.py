@@ -85,12 +85,14 @@ def _fit(
     # ---- Network: backbone, what the methods put into it, head; over the same layers what is served.
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
-    served = classifier.served(labels=list(samples.label_names), task=samples.task, experiment=experiment.dump())
+    about = {"labels": list(samples.label_names), "task": samples.task, "experiment": experiment.dump()}
+    threshold = next((t for method in experiment.applied_methods() if (t := method.decision_threshold)), None)
+    served = classifier.served(**about, thresholds=[threshold] * len(samples.label_names) if threshold else None)
 
     # ---- Loss, optimizer, and what is measured after each epoch.
     objective = choose_objective(experiment, samples.task)
     trainer = make_trainer(experiment, classifier, served, context, steps, objective)
-    validation = Validation(experiment, samples.part("valid"), trainer, objective)
+    validation = Validation(experiment, samples.part("valid"), trainer, objective, threshold or 0.5)
     guests = [*load_callbacks(options.callbacks), *callbacks]
 
     # ---- The run's folder begins only here: an experiment that cannot be trained leaves none.
@@ -101,7 +103,7 @@ def _fit(
         logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
         if state.stopped:
             logger.info("it had stopped for want of patience (training.patience), and stays so")
-    methods = " + ".join(method.kind for method in experiment.methods) or "plain"
+    methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
     millions = classifier.network.count_params() / 1e6
     logger.info("%s: %s, %.2f M parameters, objective %s", experiment.name, methods, millions, objective.kind)
     logger.info(classifier.backbone.text())
