@@ -171,7 +171,7 @@ def compare(
 
     key = axis_of("--curve", curve)[0] if curve else ""
     rows, taken = [], []
-    to_do = [not Run(root / variant.name).metrics.is_file() or retrieval for _, variant in planned]
+    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
         left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
         estimate = f", about {_duration(left)} left" if taken else ""

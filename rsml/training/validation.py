@@ -19,6 +19,9 @@ from rsml.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+EPOCH = "epoch"
+"""The monitor under which every epoch is better than the one before."""
+
 
 class Validation:
     """Measures the network on the validation part.
