@@ -105,7 +105,7 @@ def export_model(
     scene_model, run = open_model(model, trust, unnamed)
     if None in scene_model.model.input_shape[1:] or isinstance(scene_model.model.output_shape, list):
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
-    file = Path(model) if run is None else run.best
+    file = Path(model) if run is None else run.files.best
     folder = Path(out) if out else Run(file.parent).files.export
     checked, calibrated, said = gather_images(scene_model, run, images, root, calibration)
     checks, faults = export(scene_model, file, folder, formats, checked, calibrated, batch)

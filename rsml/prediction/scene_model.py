@@ -111,7 +111,7 @@ class SceneModel:
         with replacing(file) as beside:
             self.model.save(beside)
 
-    def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
+    def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)

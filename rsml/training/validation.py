@@ -31,7 +31,7 @@ class Validation:
         part: The validation part; empty where there is none, and then nothing is measured.
         trainer: What is trained.
         objective: What it learns by; its value on the part is measured where it has one.
-        threshold: From which on a label is present.
+        threshold: Probability above which a label counts as present.
 
     Attributes:
         monitor: The metric that chooses the best epoch.
@@ -39,25 +39,19 @@ class Validation:
     """
 
     def __init__(
-        self,
-        experiment: Experiment,
-        part: Samples,
-        trainer: Trainer,
-        objective: Objective,
-        threshold: float = 0.5,
+        self, experiment: Experiment, part: Samples, trainer: Trainer, objective: Objective, threshold: float = 0.5
     ) -> None:
         self.part, self.trainer, self.threshold = part, trainer, threshold
         self.scores = np.zeros((0, len(part.label_names)), np.float32)
         # The loss of training holds the methods' terms too, which know training images alone.
         self.loss = None if isinstance(objective, NoObjective) else "objective" if trainer.terms else "loss"
         self.monitor = experiment.training.monitor or task(part.task).monitor
-        last = experiment.training.monitor is None and any(m.takes_last_epoch for m in experiment.applied_methods())
-        if last:
-            self.monitor = "epoch"  # measured nowhere: each counts as better than the one before
         if not len(part):
             logger.info("no validation part: the last epoch is taken for the best")
             return
-        if not last:
+        if experiment.training.monitor is None and any(m.takes_last_epoch for m in experiment.applied_methods()):
+            self.monitor = EPOCH
+        else:
             self._check_monitor()
         data = experiment.data
         self.images = pipeline.evaluation_dataset(
