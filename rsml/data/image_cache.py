@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ def _write(path: Path, batches: tf.data.Dataset, shape: tuple[int, ...]) -> None
     try:
         with open(part, "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
             for batch in _with_progress(batches, shape[0]):
                 file.write(batch.tobytes())
             file.flush()
@@ -107,7 +107,7 @@ def _remove_stale(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _with_progress(batches: tf.data.Dataset, count: int):
+def _with_progress(batches: tf.data.Dataset, count: int) -> Iterator[np.ndarray]:
     with tqdm(total=count, desc="Decoding images", unit=" images", delay=2) as progress:
         for batch in batches.as_numpy_iterator():
             yield batch

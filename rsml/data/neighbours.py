@@ -109,8 +109,8 @@ def _seams(views: _Views) -> Iterator[tuple[int, int]]:
     """Pairs between whose borders the picture changes hardly more than between rows of pixels inside."""
     step = np.sqrt(((views.edges - views.inner) ** 2).mean(2))  # (samples, 4)
     for side, opposite in ((1, 0), (3, 2)):
-        ends = (_flattened(views.edges[:, number], (1,)) for number in (side, opposite))
-        for row, other in _pairs_above(*ends, _SEAM):
+        one, other_end = (_flattened(views.edges[:, number], (1,)) for number in (side, opposite))
+        for row, other in _pairs_above(one, other_end, _SEAM):
             ours, theirs = views.edges[row, side], views.edges[other, opposite]
             jump = np.sqrt(((ours - theirs) ** 2).mean())
             if jump < step[row, side] + step[other, opposite] and _alike(ours, theirs, 0.8):
