@@ -14,6 +14,7 @@ import rasterio
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
@@ -142,8 +143,8 @@ def _layout(aspect: float, panels: int) -> tuple[Figure, list[Axes], list[Axes]]
     width = beside * side + 2.4
     large, small = side * aspect + 0.5, min((width - 0.5) / columns * aspect + 0.3, 3.2)
     heights = [large] * (2 // beside) + [small] * rows
-    figure = Figure(figsize=(width, sum(heights) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
+    figure = Figure(figsize=(width, sum(heights) + 0.2), layout=layout)
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
 
     def line(row: int, places: int, filled: int) -> list[Axes]:
@@ -189,8 +190,8 @@ def _by_share(top: np.ndarray, labels: int) -> list[int]:
 def _colours(shown: Sequence[int], names: Sequence[str]) -> np.ndarray:
     """`(labels + 1, 3)`; the last row is for no label."""
     # The ten strong colours first, then their pale twins.
-    strong, pale = (matplotlib.colormaps["tab20"].colors[first::2] for first in (0, 1))
-    free = [*strong, *pale]
+    tab20 = [to_rgb(matplotlib.colormaps["tab20"](number)) for number in range(20)]
+    free = [*tab20[::2], *tab20[1::2]]
     colours = np.tile(to_rgb(_OTHER), (len(names) + 1, 1))
     familiar = {colour: words for words, colour in _FAMILIAR}
     own: dict[int, tuple[float, float, float]] = {}

@@ -164,7 +164,7 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
 
 def _palette(names: list[str]) -> np.ndarray:
     """(classes + 1, 3) uint8; the last is what has no class."""
-    spare = iter(matplotlib.colormaps["tab20"].colors * 20)
+    spare = itertools.cycle(matplotlib.colormaps["tab20"](number)[:3] for number in range(20))
     chosen = [matplotlib.colors.to_rgb(COLOURS[name]) if name in COLOURS else next(spare) for name in names]
     return np.round(255 * np.array([*chosen, matplotlib.colors.to_rgb(UNKNOWN)])).astype(np.uint8)
 
