@@ -28,5 +28,9 @@ def test_examples_print_what_they_say(name):
 @pytest.mark.parametrize("room", ["rsml.layers", "rsml.losses"])
 def test_every_layer_and_loss_has_an_example(room):
     module = importlib.import_module(room)
-    lacking = [name for name in module.__all__ if isinstance(getattr(module, name), type) and "Example" not in (getattr(module, name).__doc__ or "")]
+    lacking = [
+        name
+        for name in module.__all__
+        if isinstance(getattr(module, name), type) and "Example" not in (getattr(module, name).__doc__ or "")
+    ]
     assert not lacking
