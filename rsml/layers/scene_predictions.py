@@ -24,6 +24,11 @@ class ScenePredictions(keras.layers.Layer):
         metadata: Anything else that belongs to the model (bands, image size, version), as a JSON-like dictionary.
 
     Input and output: `(batch, labels)`.
+
+    Example:
+        >>> layer = ScenePredictions(["sea", "trees"], thresholds=[0.5, 0.3])
+        >>> layer(np.zeros((1, 2))).numpy().tolist()
+        [[0.5, 0.5]]
     """
 
     def __init__(
