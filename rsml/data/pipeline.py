@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 import rsml.data.augment as augmentation
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 Size = int | tuple[int, int]
 ReadFile = Callable[[tf.Tensor], tf.Tensor]
@@ -188,7 +188,7 @@ def naming_bad_images(
         raise
     except tf.errors.OpError:
         files = samples.files if isinstance(samples, Samples) else list(samples)
-        with tqdm(total=len(files), desc="Looking for the bad image", unit=" images", delay=2) as progress:
+        with progress_bar(title="looking for the bad image", unit="images", total=len(files)) as progress:
             bad = find_bad(files, bands, value_range, lambda _: progress.update())
         if not bad:
             raise

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rsml.mapping.job import MapJob, MapOptions, identity_of
 from rsml.mapping.window_scores import Status
@@ -21,7 +20,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
-from rsml.utils.progress import progress_bar
+from rsml.utils.progress import Bar, progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def map_scenes(
 class _Batches:
     """Fills batches over the ends of rows, blocks and scenes, and hands the scores to the scenes they are of."""
 
-    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm[Any]) -> None:
+    def __init__(self, model: SceneModel, batch_size: int, progress: Bar) -> None:
         self.model, self.progress = model, progress
         self._images = np.zeros((batch_size, *model.model.input_shape[1:]), np.float32)
         self._filled = 0
