@@ -170,7 +170,8 @@ def compare(
     from rsml.evaluation import HEADLINE
 
     key = axis_of("--curve", curve)[0] if curve else ""
-    rows, taken = [], []
+    rows: list[dict[str, Any]] = []
+    taken: list[float] = []
     to_do = [not Run(root / variant.name).metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
         left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
