@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsml.explain.class_maps import ClassMaps
     from rsml.run import Run
     from rsml.training import train
     from rsml.weights.models import load_model
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _LAZY = {
+    "ClassMaps": "rsml.explain.class_maps",
     "Run": "rsml.run",
     "load_model": "rsml.weights.models",
     "train": "rsml.training",
 }
 
-__all__ = ["Run", "__version__", "load_model", "train"]
+__all__ = ["ClassMaps", "Run", "__version__", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from rsml.data.augment_options import Augment, check_shape
 from rsml.data.options import Data
-from rsml.methods import METHODS, Method
+from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
+from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
 
@@ -35,6 +36,7 @@ class Model(Settings):
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
         trust: Let a model file run the code it carries (Lambda layers).
+        published_code: Classify as SIGNA's published code does: see `PublishedCode`.
     """
 
     backbone: str = "small"
@@ -44,6 +46,7 @@ class Model(Settings):
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
     trust: bool = False
+    published_code: bool = False
 
 
 class Training(Settings):
@@ -52,8 +55,8 @@ class Training(Settings):
     Attributes:
         learning_rate: Rate of the new parts, at the top of the schedule.
         backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, else 1.
-        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
-            biases and norms.
+        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw.
+        decay_all: Decay biases and norms too, as the authors of GRN do.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
             epochs) by its factor; "plateau" does when `monitor` is no better for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
@@ -75,6 +78,7 @@ class Training(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
+    decay_all: bool = False
     clip_norm: PositiveFloat | None = None
     schedule: Literal["constant", "step", "cosine", "plateau"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
@@ -122,10 +126,8 @@ def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    kind = str(options.get("kind"))
-    if kind not in METHODS:
-        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
-    return METHODS[kind].model_validate(options)
+    method = find_method(str(options.pop("kind", None)))
+    return method.model_validate(options)
 
 
 Methods = Annotated[
@@ -151,7 +153,7 @@ class Experiment(Settings):
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Experiment:
         kinds = [method.kind for method in self.methods]
-        classifiers = [method.kind for method in self.methods if method.replaces_logits]
+        classifiers = [method.kind for method in self.applied_methods() if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
         poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
@@ -162,6 +164,13 @@ class Experiment(Settings):
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
+
+    def applied_methods(self) -> tuple[Method, ...]:
+        """The methods that are named and those that they, or `model.published_code`, bring along."""
+        brought = [companion for method in self.methods for companion in method.companions()]
+        brought += [PublishedCode()] if self.model.published_code else []
+        named = {method.kind for method in self.methods}
+        return (*self.methods, *{method.kind: method for method in brought if method.kind not in named}.values())
 
     def dump(self) -> dict[str, Any]:
         """The experiment with every default, as plain JSON values."""
@@ -266,7 +275,10 @@ def _in_full(key: str, value: Any) -> Any:
 
 def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) -> Any:
     if isinstance(place, list):
-        kinds = [item.get("kind") if isinstance(item, dict) else None for item in place]
+        # A method of another package is entered by its class: methods.MyMethod.option=...
+        kinds = [
+            item["kind"].rpartition(":")[2] if isinstance(item, dict) and "kind" in item else None for item in place
+        ]
         if key in kinds:
             return kinds.index(key)
         if key.isdigit() and int(key) < len(place):

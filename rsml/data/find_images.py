@@ -25,9 +25,9 @@ def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> I
                 with open(name[1:], "rb") as lines:
                     yield from _lines(lines, name[1:])
             except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
                 raise UserError(
-                    f"{name[1:]}: list not readable ({getattr(error, 'strerror', None) or error}); give a text file with "
-                    "one image path a line"
+                    f"{name[1:]}: list not readable ({why}); give a text file with one image path a line"
                 ) from None
         elif os.path.isdir(name):
             yield from _below(name, suffixes)

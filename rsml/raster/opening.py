@@ -46,7 +46,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"EHFA_HEADER_TAG")
 _POINTING_TAGS = ("OVERVIEWS", "ProxyOverviewRequest")
 _LARGEST_VRT = 2**26
 _DEEPEST = 4
-_LARGEST_BLOCK = 2**30
+_LARGEST_BLOCK = 2**29
 
 _BESIDE = "GDAL_DISABLE_READDIR_ON_OPEN"
 GUARDS: dict[str, str] = {

@@ -97,7 +97,8 @@ def report(run: Run) -> str:
 
 def _graph_threshold(experiment: Experiment) -> float:
     """`Q` of the experiment's first method that has a label graph; 0.4, the SIGNA paper's, where none has."""
-    return next((method.threshold for method in experiment.methods if hasattr(method, "threshold")), 0.4)
+    own = (method.label_graph_threshold() for method in experiment.methods)
+    return next((threshold for threshold in own if threshold is not None), 0.4)
 
 
 def _edges(samples: Samples, threshold: float) -> np.ndarray | None:

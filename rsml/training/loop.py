@@ -73,7 +73,9 @@ def _fit(experiment: Experiment, samples: Samples, start_run: Callable[[], Run])
     objective = choose_objective(experiment, samples.task)
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
-    served = classifier.served(labels=list(samples.label_names), task=samples.task, experiment=experiment.dump())
+    about = {"labels": list(samples.label_names), "task": samples.task, "experiment": experiment.dump()}
+    threshold = next((t for method in experiment.applied_methods() if (t := method.decision_threshold)), None)
+    served = classifier.served(**about, thresholds=[threshold] * len(samples.label_names) if threshold else None)
     trainer = _trainer(experiment, classifier, context, steps, objective)
     monitor = _monitor(experiment, valid_part, [name for term in trainer.terms for name in term.measures])
     run = start_run()
@@ -90,7 +92,7 @@ def _fit(experiment: Experiment, samples: Samples, start_run: Callable[[], Run])
         if not len(valid_part):
             return {}
         outputs = watching.predict(valid_images, verbose=0)
-        measured = measure(valid_part.labels, outputs["scores"], samples.task)
+        measured = measure(valid_part.labels, outputs["scores"], samples.task, threshold or 0.5)
         for term in trainer.terms:
             measured |= term.measure(valid_part.labels, outputs)
         return measured
@@ -145,7 +147,7 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         context: What the methods may know of the labels.
     """
     model, data = experiment.model, experiment.data
-    methods = experiment.methods or (Plain(),)
+    methods = experiment.applied_methods() or (Plain(),)
     for method in methods:
         if context.task not in method.tasks:
             raise UserError(
@@ -160,6 +162,7 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         preprocess=model.preprocess,
         trust=model.trust,
     )
+    context = replace(context, backbone=backbone.name)
     own_head = next((method for method in methods if method.replaces_logits), None)
     classifier = build_classifier(
         backbone,
@@ -214,13 +217,17 @@ def _trainer(
 ) -> Trainer:
     options = experiment.training
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
-    terms = [term for method in experiment.methods for term in method.terms(context)]
+    methods = experiment.applied_methods()
+    terms = [term for method in methods for term in method.terms(context)]
     trainer = Trainer(classifier.network, objective.function(context.task, weights), terms)
     rate = options.backbone_rate
     if rate is None:
+        rate = next((method.backbone_rate for method in methods if method.backbone_rate is not None), None)
+    if rate is None:
         rate = 0.1 if classifier.backbone.pretrained else 1.0
     slow = {weight.path for weight in classifier.backbone.model.weights}
-    optimizer = make_optimizer(options, trainer.trainable_variables, slow, rate, steps)
+    own_rates = {path: own for method in methods for path, own in method.rates(classifier.network).items()}
+    optimizer = make_optimizer(options, trainer.trainable_variables, slow, rate, steps, own_rates)
     if options.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(trainer.trainable_variables)
@@ -242,6 +249,8 @@ def _set_frozen(classifier: Classifier, frozen: bool, norms: bool) -> None:
 def _monitor(experiment: Experiment, valid_part: Samples, further: Sequence[str]) -> str:
     task = valid_part.task
     monitor = experiment.training.monitor or MONITORS[task]
+    if experiment.training.monitor is None and any(m.takes_last_epoch for m in experiment.applied_methods()):
+        return "epoch"
     if not len(valid_part):
         logger.info("no validation part: the last epoch is taken for the best")
         return monitor
@@ -255,7 +264,7 @@ def _monitor(experiment: Experiment, valid_part: Samples, further: Sequence[str]
 def _announce(
     experiment: Experiment, samples: Samples, train_part: Samples, classifier: Classifier, objective: Objective
 ) -> None:
-    methods = " + ".join(method.kind for method in experiment.methods) or "plain"
+    methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
     counts = {"train": len(train_part)} | {part: np.count_nonzero(samples.splits == part) for part in ("valid", "test")}
     millions = classifier.network.count_params() / 1e6
     logger.info("%s: %s, %.2f M parameters, objective %s", experiment.name, methods, millions, objective.kind)

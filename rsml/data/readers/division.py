@@ -54,8 +54,10 @@ def _notes(path: Path) -> dict[str, Any]:
         return {}
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(notes.get("parameters", {}), dict):
+            raise TypeError
         return {"parameters": {}, "root": "", "how": "", **notes}
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not readable as JSON; remove {path.parent} and divide again") from None
 
 
@@ -154,7 +156,10 @@ class DivisionFolder:
                 numbers[rows] = rows[0]
             return numbers
 
-        return groups(notes["same"]), None if notes["kept"] is None else groups(notes["kept"])
+        try:
+            return groups(notes["same"]), None if notes["kept"] is None else groups(notes["kept"])
+        except (KeyError, TypeError, IndexError):
+            return None
 
     def _about(self, samples: Samples) -> dict[str, Any]:
         root = samples.root.resolve()
