@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add
+from rsml.cli.options import add, picked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,12 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from rsml.prediction.scene_model import SceneModel
 
     model = SceneModel.load(
-        options.file,
-        options.trust,
-        labels=names,
-        task=options.task,
-        preprocess=options.preprocess,
-        image_size=options.image_size,
+        options.file, options.trust, labels=names, **picked(options, "task", "preprocess", "image_size")
     )
     model.save(options.out)
     print(f"{options.out}: {model.task}, {len(model.labels)} labels: {', '.join(model.labels)}")
