@@ -37,12 +37,13 @@ def sides(text: str) -> tuple[int, int]:
 
 def run(options: argparse.Namespace) -> None:
     """Converts."""
-    from rsml.data.label_names import read_label_names
     from rsml.prediction.find_model import check_file, check_model_name
     from rsml.utils.quiet import start_tensorflow
 
     check_file(options.file)
     check_model_name(options.out)
+    from rsml.data.label_names import read_label_names
+
     names = None if options.class_names is None else read_label_names(options.class_names)
     start_tensorflow()
     from rsml.prediction.scene_model import SceneModel
