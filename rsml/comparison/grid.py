@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import re
 import time
@@ -126,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.metrics.read_text(encoding="utf-8"))
+    measured = json.loads(run.files.metrics.read_text(encoding="utf-8"))
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
@@ -170,12 +169,12 @@ def compare(
         raise UserError("nothing to compare; give one variant and one seed at least")
     import pandas as pd
 
-    from rsml.evaluation import HEADLINE
+    from rsml.tasks import task as task_row
 
     key = axis_of("--curve", curve)[0] if curve else ""
     rows: list[dict[str, Any]] = []
     taken: list[float] = []
-    to_do = [not Run(root / variant.name).metrics.is_file() or retrieval for _, variant in planned]
+    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
         left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
         estimate = f", about {_duration(left)} left" if taken else ""
@@ -187,7 +186,7 @@ def compare(
         else:
             scores = _kept(Run(root / variant.name), split)
         rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or HEADLINE[scores["task"]], key)
+        done = Comparison(pd.DataFrame(rows), metrics or task_row(scores["task"]).headline, key)
         done.write(root)
     return done
 
@@ -233,11 +232,7 @@ def _number(key: str, value: str) -> float:
 def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
-    Args:
-        runs: One row a variant and seed.
-        metrics: Columns.
-    """
-    from rsml.evaluation.measure import scale_of
+    from rsml.evaluation.scalars import scale_of
 
     for metric in metrics:
         if metric not in runs:

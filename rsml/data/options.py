@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from rsml.tasks import Task
 from rsml.utils.settings import Settings
-
-Task = Literal["multi-label", "single-label", "proportions"]
 
 
 class Scenes(Settings):

@@ -58,7 +58,9 @@ class ClassMaps:
             model = rebuild(model)
         last = predictions_layer(model)
         if last is None:
-            raise UserError(f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model")
+            raise UserError(
+                f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model"
+            )
         self.model, self.method, self.labels = model, method, last.labels
         graph = calls(model)
         chosen = _find(model, graph, after)

@@ -166,7 +166,7 @@ def measure_split(
     measured = summary(
         scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds, resamples=RESAMPLES
     )
-    out = Path(out or (run.predictions if run is not None and data is None else "predictions.csv"))
+    out = Path(out or (run.files.predictions if run is not None and data is None else "predictions.csv"))
     with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
         writer.write_all(part.paths, scores)
     return Measured(split, part, scores, measured, out)

@@ -60,7 +60,7 @@ def test_which_run_is_used_is_said(run, scene_folder, capsys, monkeypatch, caplo
 def test_the_runs_test_part_is_measured(run, capsys):
     assert call("predict", run.folder, "--split", "test", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    kept = json.loads(run.metrics.read_text())["test"]
+    kept = json.loads(run.files.metrics.read_text())["test"]
     assert told["images"] == 6
     assert told["metrics"]["example_f1"] == pytest.approx(kept["metrics"]["example_f1"])
 
