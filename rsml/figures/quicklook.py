@@ -13,6 +13,7 @@ import rasterio
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
@@ -128,8 +129,8 @@ def _layout(aspect: float, panels: int) -> tuple[Figure, list[Axes], list[Axes]]
     width = beside * side + 2.4
     large, small = side * aspect + 0.5, min((width - 0.5) / columns * aspect + 0.3, 3.2)
     heights = [large] * (2 // beside) + [small] * rows
-    figure = Figure(figsize=(width, sum(heights) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
+    figure = Figure(figsize=(width, sum(heights) + 0.2), layout=layout)
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
 
     def line(row: int, places: int, filled: int) -> list[Axes]:
