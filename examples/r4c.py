@@ -41,7 +41,7 @@ def main() -> None:
     print(history[["epoch", "feature_ranking", "label_ranking", "sample_ranking"]].round(2).to_string(index=False))
 
     test = run.read_samples().part("test")
-    scores = SceneModel.load(run.best).scores(test, 32)
+    scores = SceneModel.load(run.files.best).scores(test, 32)
     for labels, row in list(zip(test.labels, scores, strict=True))[:3]:
         names = np.array(test.label_names)
         ranked = ", ".join(f"{names[j]} {row[j]:.2f}" for j in np.argsort(-row)[:5])
