@@ -8,7 +8,6 @@ Three approximate-NDCG losses take the place of cross entropy; virtual labels ar
 import argparse
 
 import numpy as np
-import pandas as pd
 
 import rsml
 from rsml.config import Data, Experiment, Training
@@ -37,7 +36,7 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # Every summand of the loss is a column of the history.
-    history = pd.read_csv(run.history)
+    history = run.history
     print(history[["epoch", "feature_ranking", "label_ranking", "sample_ranking"]].round(2).to_string(index=False))
 
     test = run.read_samples().part("test")
