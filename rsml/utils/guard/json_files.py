@@ -12,7 +12,7 @@ from rsml.utils.guard.faults import Damaged, Refusal, as_damaged
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
-_WORDS = {dict: "an object", list: "a list", str: "a string"}
+_WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
 
 def read_json(
