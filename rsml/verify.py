@@ -16,7 +16,7 @@ from rsml.utils.locks import holder
 from rsml.utils.manifest import Finding, Manifest
 
 _FRESH = "start the run over with --fresh"
-_INDEX, _DIVISION, _TABLE = "index.json", "division.json", "manifest.csv"
+_INDEX, _DIVISION, _TABLE = "index.json", "division.json", "samples.csv"
 
 
 def verify(folder: str | Path) -> tuple[str, list[Finding]]:
@@ -29,13 +29,13 @@ def verify(folder: str | Path) -> tuple[str, list[Finding]]:
         What the folder is, and what is wrong in it; nothing is changed.
     """
     path = Path(folder)
-    for name, kind, check in (
+    for name, kind, look in (
         ("config.json", "run", _run),
         (_INDEX, "index", _index),
         (_DIVISION, "division", _division),
     ):
         if (path / name).is_file():
-            found = check(path)
+            what, found = kind, look(path)
             break
     else:
         raise UserError(
@@ -49,7 +49,7 @@ def verify(folder: str | Path) -> tuple[str, list[Finding]]:
             for name in names
             if is_leftover(Path(place) / name)
         ]
-    return kind if held is None else f"{kind} (in use by process {held.get('pid')} on {held.get('host')})", found
+    return what if held is None else f"{what} (in use by process {held.get('pid')} on {held.get('host')})", found
 
 
 def _run(folder: Path) -> list[Finding]:

@@ -99,7 +99,7 @@ class Index:
     def _approximate(self) -> Any:
         # FAISS believes what a file says of its sizes.
         known = self.about.get("checksums", {}).get(self.about["files"]["approximate"])
-        if known is not None and digest(self.file("approximate")) != known:
+        if known is not None and self.file("approximate").is_file() and digest(self.file("approximate")) != known:
             raise Damaged(
                 f"{self.file('approximate')}: damaged (its checksum is another); search with --exact, or {_AGAIN}"
             )
@@ -264,13 +264,14 @@ def check_files(folder: str | Path) -> list[Finding]:
         folder: The index folder.
     """
     index = Index.open(folder)
-    known = index.about.get("checksums", {})
-    names = index.about["files"].values()
-    return [
-        Finding(index.folder / name, "its checksum is another than when it was written", _AGAIN)
-        for name in names
-        if name in known and digest(index.folder / name) != known[name]
-    ]
+    found = []
+    for name in index.about["files"].values():
+        file, known = index.folder / name, index.about.get("checksums", {}).get(name)
+        if not file.is_file():
+            found.append(Finding(file, "is gone", _AGAIN))
+        elif known is not None and digest(file) != known:
+            found.append(Finding(file, "its checksum is another than when it was written", _AGAIN))
+    return found
 
 
 def _check_about(path: Path, about: dict[str, Any]) -> None:
