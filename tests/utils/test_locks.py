@@ -12,7 +12,13 @@ from rsml.utils.errors import UserError
 from rsml.utils.files import HOST
 from rsml.utils.locks import LOCK, holder, lock
 
-HOLD = "import sys, time\nfrom rsml.utils.locks import lock\nwith lock(sys.argv[1], 'training'):\n print(1, flush=True)\n time.sleep(60)"
+HOLD = """
+import sys, time
+from rsml.utils.locks import lock
+with lock(sys.argv[1], "training"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def hold(folder):
@@ -24,9 +30,9 @@ def hold(folder):
 def test_a_second_writer_is_told_who_holds_it_and_a_dead_one_is_taken_over(tmp_path):
     process = hold(tmp_path)
     try:
-        with pytest.raises(UserError, match=rf"in use \(training by process {process.pid} on {HOST} since \d{{4}}-"):
-            with lock(tmp_path, "a map"):
-                pass
+        words = rf"in use \(training by process {process.pid} on {HOST} since \d{{4}}-"
+        with pytest.raises(UserError, match=words), lock(tmp_path, "a map"):
+            pass
         assert holder(tmp_path)["pid"] == process.pid
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -50,9 +56,9 @@ def test_it_is_released_after_a_fault_and_refused_to_the_same_process(tmp_path):
 def test_another_machines_lock_holds_whatever_its_process(tmp_path):
     kept = {"pid": 1, "host": "other", "since": "2026-01-01 00:00:00", "work": "an index build"}
     (tmp_path / LOCK).write_text(json.dumps(kept))
-    with pytest.raises(UserError, match=r"an index build by process 1 on other .* is gone, remove .*\.lock"):
-        with lock(tmp_path, "training"):
-            pass
+    words = r"an index build by process 1 on other .* is gone, remove .*\.lock"
+    with pytest.raises(UserError, match=words), lock(tmp_path, "training"):
+        pass
     assert json.loads((tmp_path / LOCK).read_text()) == kept
 
 
