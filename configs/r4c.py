@@ -1,8 +1,8 @@
 """R4C's own recipe: UC Merced and AID (multi-label), AID and NWPU-RESISC45 (single-label), by learning to rank.
 
-    python train.py --config configs/r4c.py --arg folder=path/to/ucm
-    python train.py --config configs/r4c.py --arg folder=path/to/aid dataset=aid backbone=vgg16
-    python train.py --config configs/r4c.py --arg folder=path/to/nwpu dataset=nwpu epochs=100
+    rsml train --config r4c --set folder=path/to/ucm
+    rsml train --config r4c --set folder=path/to/aid dataset=aid backbone=vgg16
+    rsml train --config r4c --set folder=path/to/nwpu dataset=nwpu epochs=100
 
 400 epochs at 512 px need a GPU; `epochs` shortens them, and the drops of the rate come along. ImageNet weights are
 fetched by Keras unless `weights` is a file. Where this is not the authors': their VGG16 has batch norms, Keras's has
@@ -28,7 +28,7 @@ def experiment(
     folder: str = "data/ucm",
     dataset: Literal["ucm", "aid", "aid-scenes", "nwpu"] = "ucm",
     backbone: str = "resnet50",
-    weights: str = "imagenet",
+    weights: str | None = "imagenet",
     size: int = 512,
     epochs: int = 400,
 ):

@@ -16,10 +16,28 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from rsml.data.augment_options import Augment, check_shape
 from rsml.data.options import Data
-from rsml.methods import METHODS, Method
+from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
+from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
+
+
+class Callback(Settings):
+    """A Keras callback of another package, also written short as its import path alone.
+
+    Attributes:
+        use: Import path, "package.module:Class".
+        options: Keyword arguments of the class.
+    """
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    options: dict[str, Any] = {}
+
+
+def _callbacks(value: Any) -> Any:
+    items = [value] if isinstance(value, (str, dict)) else value
+    return [{"use": item} if isinstance(item, str) else item for item in items]
 
 
 class Model(Settings):
@@ -35,6 +53,7 @@ class Model(Settings):
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
         trust: Let a model file run the code it carries (Lambda layers).
+        published_code: Classify as SIGNA's published code does: see `PublishedCode`.
     """
 
     backbone: str = "small"
@@ -44,6 +63,7 @@ class Model(Settings):
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
     trust: bool = False
+    published_code: bool = False
 
 
 class Training(Settings):
@@ -52,8 +72,8 @@ class Training(Settings):
     Attributes:
         learning_rate: Rate of the new parts, at the top of the schedule.
         backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, else 1.
-        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
-            biases and norms.
+        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw.
+        decay_all: Decay biases and norms too, as the authors of GRN do.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
             epochs) by its factor; "plateau" does when `monitor` is no better for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
@@ -65,6 +85,8 @@ class Training(Settings):
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
+        callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
+            "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
@@ -75,6 +97,7 @@ class Training(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
+    decay_all: bool = False
     clip_norm: PositiveFloat | None = None
     schedule: Literal["constant", "step", "cosine", "plateau"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
@@ -92,6 +115,7 @@ class Training(Settings):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     h5: bool = False
+    callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
 
 class Evaluation(Settings):
@@ -103,6 +127,7 @@ class Evaluation(Settings):
         threshold_objective: What the chosen thresholds maximise.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
+        bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
     batch_size: PositiveInt = 32
@@ -110,6 +135,7 @@ class Evaluation(Settings):
     threshold_objective: Literal["f1", "f2"] = "f1"
     resamples: NonNegativeInt = 1000
     figures: bool = True
+    bootstrap_chart: bool = False
 
 
 def _as_list(value: Any) -> list:
@@ -122,10 +148,8 @@ def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    kind = str(options.get("kind"))
-    if kind not in METHODS:
-        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
-    return METHODS[kind].model_validate(options)
+    method = find_method(str(options.pop("kind", None)))
+    return method.model_validate(options)
 
 
 Methods = Annotated[
@@ -151,10 +175,10 @@ class Experiment(Settings):
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Experiment:
         kinds = [method.kind for method in self.methods]
-        classifiers = [method.kind for method in self.methods if method.replaces_logits]
+        classifiers = [method.kind for method in self.applied_methods() if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
-        poolings = {method.pooling() for method in self.methods} - {None}
+        poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
@@ -162,6 +186,13 @@ class Experiment(Settings):
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
+
+    def applied_methods(self) -> tuple[Method, ...]:
+        """The methods that are named and those that they, or `model.published_code`, bring along."""
+        brought = [companion for method in self.methods for companion in method.companions()]
+        brought += [PublishedCode()] if self.model.published_code else []
+        named = {method.kind for method in self.methods}
+        return (*self.methods, *{method.kind: method for method in brought if method.kind not in named}.values())
 
     def dump(self) -> dict[str, Any]:
         """The experiment with every default, as plain JSON values."""
@@ -194,6 +225,7 @@ class Division(Settings):
         png: Write the copies as 8-bit RGB PNG.
         split_files: Published files that say what is train, valid and test, instead of shares.
         allow_missing: Leave out images without labels and labels without an image.
+        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
     """
 
     source: str
@@ -208,12 +240,13 @@ class Division(Settings):
     png: bool = False
     split_files: tuple[str, ...] | None = None
     allow_missing: bool = False
+    groups: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `divide_dataset`."""
+        """The arguments of `rsml.data.divide.divide`."""
         values = self.model_dump()
         shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "fractions": {part: share for part, share in shares.items() if share is not None} or None}
+        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
@@ -264,7 +297,10 @@ def _in_full(key: str, value: Any) -> Any:
 
 def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) -> Any:
     if isinstance(place, list):
-        kinds = [item.get("kind") if isinstance(item, dict) else None for item in place]
+        # A method of another package is entered by its class: methods.MyMethod.option=...
+        kinds = [
+            item["kind"].rpartition(":")[2] if isinstance(item, dict) and "kind" in item else None for item in place
+        ]
         if key in kinds:
             return kinds.index(key)
         if key.isdigit() and int(key) < len(place):

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="leave out images without labels and labels without an image",
     )
+    parser.add_argument(
+        "--groups",
+        metavar="HOW",
+        help="images that stay on one side, besides equal ones: column:NAME of the label file, pattern:REGEX on the "
+        "path, numbers:N (runs of N neighbouring file numbers), found (same ground, or borders that go on)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,6 +58,6 @@ def run(options: argparse.Namespace) -> None:
     given = {key: value for key, value in given.items() if value is not None}
     config = options.config or ("divide" if options.source is None else None)
     division = read_division(config, given)
-    from rsml.data.division_folder import divide_dataset
+    from rsml.data.divide import divide
 
-    print(divide_dataset(**division.arguments()))
+    print(divide(**division.arguments()))

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Finds out what there is to do, and does it."""
-    from rsml.data.image_index import SUFFIXES
+    from rsml.data import image_index
     from rsml.prediction.find_model import check_images, class_folders, find_model, find_ready_data, split_inputs
     from rsml.utils.errors import UserError
     from rsml.utils.quiet import start_tensorflow
@@ -92,9 +93,12 @@ def run(options: argparse.Namespace) -> int:
     if options.value_range is not None and len(options.value_range) != 2:
         raise UserError(f"--value-range: expected LOW,HIGH, found {len(options.value_range)} numbers")
     # All of this is known before TensorFlow takes its seconds.
+    suffixes: tuple[str, ...] = image_index.SUFFIXES
     if options.map_all:
-        from rsml.raster.grid import SUFFIXES
-    check_images(images, SUFFIXES)
+        from rsml.raster import opening
+
+        suffixes = opening.SUFFIXES
+    check_images(images, suffixes)
     file, of = find_model(source)
     if not images and of is None:
         options.data = options.data or find_ready_data()
@@ -106,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     model, of = open_model(source, options.trust, names)
     if not images:
         return _measure(options, model, of)
-    return _label_or_map(options, model, of, images, SUFFIXES)
+    return _label_or_map(options, model, of, images, suffixes)
 
 
 def _measure(options: argparse.Namespace, model: SceneModel, run: Run | None) -> int:
@@ -144,7 +148,8 @@ def _label_or_map(
     from rsml.prediction.find_model import without_own_pictures
 
     found: Iterator[str] = without_own_pictures(find_images(images, suffixes), images)
-    if options.whole:
+    # Without rasterio there are images only.
+    if options.whole or not (options.map_all or find_spec("rasterio")):
         return _label(options, model, found)
     from rsml.mapping.job import MapOptions
     from rsml.mapping.scenes import native_window, without_maps, without_scenes

@@ -28,15 +28,11 @@ def run(options: argparse.Namespace) -> None:
         print(f"set {line}")
 
     # What can be refused without TensorFlow is refused before its seconds.
-    import os
-
+    from rsml.data.options import check_source
     from rsml.run import Run
 
     Run.of(experiment, options.out, options.fresh)
-    if experiment.data.source != "scenes" and not os.path.exists(experiment.data.source):
-        from rsml.data.readers import read_samples
-
-        read_samples(experiment.data.source)  # says what is not there
+    check_source(experiment.data)
     from rsml.utils.quiet import start_tensorflow
 
     start_tensorflow()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from rsml.data.images import ImageError
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _with_progress(batches: tf.data.Dataset, count: int):
-    with tqdm(total=count, desc="Decoding images", unit=" images", delay=2) as progress:
+    with progress_bar(title="decoding", unit="images", total=count) as progress:
         for batch in batches.as_numpy_iterator():
             yield batch
             progress.update(len(batch))

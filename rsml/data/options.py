@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -79,3 +80,11 @@ class Data(Settings):
                 f"fractions {self.fractions} must be percentages that sum to 100, they sum to {sum(self.fractions):g}"
             )
         return self
+
+
+def check_source(data: Data) -> None:
+    """Refuses a source that is not there, before anything is loaded that could read it."""
+    if data.source != "scenes" and not os.path.exists(data.source):
+        from rsml.data.readers import read_samples
+
+        read_samples(data.source)  # says what is not there, and how to get it

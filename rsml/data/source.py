@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from rsml import scenes
-from rsml.data.divide import divide, fraction_of
 from rsml.data.options import Data
+from rsml.data.parts import divide_samples, fraction_of
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
 from rsml.scenes.maps import MapNoise, land_cover_samples
@@ -25,11 +25,11 @@ def load_samples(data: Data) -> Samples:
     else:
         samples = read_samples(data.source, labels=data.labels, task=data.task, splits=data.split_files)
     if not (samples.splits != "").any():
-        samples = divide(samples, data.fractions, seed=data.split_seed)
+        samples = divide_samples(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():
-        raise UserError(
-            f"{data.source}: no training images; divide it with divide_dataset.py, or give data.split_files"
-        )
+        raise UserError(f"{data.source}: no training images; divide it with rsml divide, or give data.split_files")
+    if samples.task == "single-label" and len(set(samples.part("train").classes.tolist())) < 2:
+        raise UserError(f"{data.source}: all training images are of one class; give images of two classes or more")
     if data.validation_from_train:
         samples = _with_own_validation(samples, data.validation_from_train, data.split_seed)
     return samples
@@ -42,7 +42,7 @@ def _with_own_validation(samples: Samples, percent: float, seed: int) -> Samples
             f"{samples.root}: has a validation and a test part of its own; leave out data.validation_from_train"
         )
     splits[splits == "valid"] = "test"
-    splits[splits == "train"] = divide(samples.part("train"), (100 - percent, percent, 0), seed=seed).splits
+    splits[splits == "train"] = divide_samples(samples.part("train"), (100 - percent, percent, 0), seed=seed).splits
     return samples.with_splits(splits)
 
 

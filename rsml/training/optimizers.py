@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -65,7 +65,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 class _Grouped:
     """Gives some variables a fraction of the rate, and decays weights but not biases and norms.
 
-    Keras's MultiOptimizer keeps one optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
+    `backbone_rate` is the backbone's fraction, 1 where it has none of its own. Keras's MultiOptimizer keeps one
+    optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
 
     def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
@@ -91,7 +92,12 @@ class GroupedSGD(_Grouped, keras.optimizers.SGD):
 
 
 def make_optimizer(
-    options: Training, variables: Iterable[Any], slow: set[str], backbone_rate: float, steps: int
+    options: Training,
+    variables: Iterable[Any],
+    slow: set[str],
+    backbone_rate: float,
+    steps: int,
+    own_rates: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Builds the optimizer of a training.
 
@@ -101,7 +107,9 @@ def make_optimizer(
         slow: Paths of the backbone's own variables, which move at `backbone_rate`.
         backbone_rate: Their rate as a fraction of the others'.
         steps: Steps an epoch.
+        own_rates: Rates of single variables by their path, as fractions of the others'; they go before `slow`.
     """
+    own_rates = own_rates or {}
     schedule = Schedule(
         options.learning_rate,
         options.schedule,
@@ -118,10 +126,11 @@ def make_optimizer(
         optimizer = GroupedAdam(**common)
     variables = list(variables)
     optimizer.group(
-        rates=[backbone_rate if variable.path in slow else 1.0 for variable in variables],
-        decays=[options.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
+        rates=[own_rates.get(v.path, backbone_rate if v.path in slow else 1.0) for v in variables],
+        decays=[options.weight_decay if options.decay_all or len(v.shape) > 1 else 0.0 for v in variables],
         decoupled=options.optimizer == "adamw",
     )
+    optimizer.backbone_rate = backbone_rate if any(variable.path in slow for variable in variables) else 1.0
     optimizer.build(variables)
     return optimizer
 

@@ -10,7 +10,6 @@ EXTRAS = {
     "tf2onnx": "export",
     "onnx": "export",
     "onnxruntime": "export",
-    "keras_hub": "keras-hub",
 }
 """The extra of pyproject.toml that brings a package; what is not here is of the core."""
 

@@ -1,4 +1,4 @@
-"""Words for people: a number with its noun, and a fault of another library in a line."""
+"""Words for people: a number with its noun."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -9,9 +9,3 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         ('1 image', '2 images', '2 classes')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def in_a_line(error: BaseException, most: int = 200) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return (lines[0].strip() if lines else type(error).__name__)[:most]

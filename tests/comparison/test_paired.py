@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rsml.cli.main import main as rsml
 from rsml.comparison import paired
 from rsml.config import Experiment
 from rsml.data.samples import Samples
@@ -42,12 +43,12 @@ def make_run(
     run.write_samples(samples)
     table = pd.DataFrame(scores[order][:, columns], columns=[f"score {label}" for label in names])
     table.insert(0, "path", samples.paths)
-    table.to_csv(run.predictions, index=False)
+    table.to_csv(run.files.predictions, index=False)
     rows = [{"label": label} for label in names]
     for row, threshold in zip(rows, thresholds or [], strict=False):
         row["threshold"] = threshold
-    run.metrics.write_text(json.dumps({"test": {"per_label": rows}}))
-    run.best.write_bytes(b"not needed")
+    run.files.metrics.write_text(json.dumps({"test": {"per_label": rows}}))
+    run.files.best.write_bytes(b"not needed")
     return str(run.folder)
 
 
@@ -103,13 +104,13 @@ def test_seeds_are_paired_and_the_table_shows_each(tmp_path, classes, capsys):
     rows = np.arange(COUNT)
     a = [make_run(tmp_path, f"a{seed}", classes, rows >= 3 + seed, seed=seed) for seed in range(3)]
     b = [make_run(tmp_path, f"b{seed}", classes, rows >= 20 + seed, seed=seed) for seed in range(3)]
-    assert paired.main(["--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500"]) == 0
+    assert rsml(["test", "--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500"]) == 0
     said = capsys.readouterr().out
     assert "60 images; [95 % interval over images and seeds, 500 resamples]" in said
     assert "seed 2: right alone 17 : 0, McNemar p < 0.001" in said
     line = next(line for line in said.splitlines() if line.startswith("accuracy  "))
     assert "93.3 [" in line and "65.0 [" in line and "+28.33 [" in line and "0.00" in line
-    assert paired.main(["--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500", "--json"]) == 0
+    assert rsml(["test", "--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 60 and told["a"] == a
     entry = told["metrics"]["accuracy"]
@@ -121,7 +122,7 @@ def test_seeds_are_paired_and_the_table_shows_each(tmp_path, classes, capsys):
 def test_scores_are_predicted_anew_where_the_file_is_of_another_part(tmp_path, classes):
     folder = make_run(tmp_path, "a", classes[:4], [True] * 4)
     run = Run(folder)
-    pd.read_csv(run.predictions).iloc[:2].to_csv(run.predictions, index=False)
+    pd.read_csv(run.files.predictions).iloc[:2].to_csv(run.files.predictions, index=False)
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     for row, image in enumerate(pixels):
@@ -129,7 +130,7 @@ def test_scores_are_predicted_anew_where_the_file_is_of_another_part(tmp_path, c
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Dense(4)(keras.layers.Rescaling(1 / 255)(keras.layers.GlobalAveragePooling2D()(image)))
     model = keras.Model(image, ScenePredictions(["wood", "town", "sea", "sand"], "single-label")(logits))
-    run.write_model(model, run.best)
+    run.write_model(model, run.files.best)
     scored = paired.read_scored(folder, "test")
     expected = model.predict(pixels.astype("float32"), verbose=0)[:, [2, 3, 0, 1]]
     np.testing.assert_allclose(scored.scores, expected, atol=1e-6)
@@ -156,13 +157,13 @@ def test_runs_of_other_data_are_refused_in_one_line(tmp_path, classes, change, s
 def test_bad_calls_are_one_line(tmp_path, classes, capsys):
     a = make_run(tmp_path, "a", classes, [True] * COUNT)
     for arguments, said in (
-        ([a], "1 runs given, expected two"),
+        ([a], "1 run given, expected two"),
         (["--a", a, a, "--b", a], "2 against 1"),
         ([a, a, "--metric", "acuracy"], "unknown metric 'acuracy'"),
-        ([a, a, "--part", "valid"], "its valid part is empty"),
+        ([a, a, "--split", "valid"], "its valid part is empty"),
         ([a, str(tmp_path)], "not a run folder"),
         ([a, a, "--a", a], "not both"),
     ):
-        assert paired.main(arguments) == 2
+        assert rsml(["test", *arguments]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

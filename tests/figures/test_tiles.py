@@ -54,7 +54,7 @@ def test_the_picture_is_written(tmp_path, done):
         assert image.size[0] > 1000
 
 
-def test_what_cannot_be_drawn_is_told(tmp_path, done):
+def test_what_cannot_be_drawn_is_one_line(tmp_path, done):
     tiles, maps, names, folder = done
     with pytest.raises(UserError, match="expected one folder that crop wrote"):
         picture.draw(tmp_path / "a.png", [maps[0]], maps, names, folder)
