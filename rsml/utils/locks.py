@@ -35,7 +35,7 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
     """Holds a folder for one writer.
 
     Args:
-        folder: The folder; made if it is not there.
+        folder: The folder; made if it is not there, and removed again if nothing came into it.
         work: What is done in it, as "training", for whoever is refused.
 
     Raises:
@@ -46,6 +46,7 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
         >>> with lock(tempfile.mkdtemp(), "training"): pass
     """
     path = Path(folder) / LOCK
+    was_there = path.parent.is_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
     number = _take(path)
     try:
@@ -57,6 +58,8 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
         # Removed while it is held: whoever waits for this very file finds that it is gone and asks again.
         with contextlib.suppress(OSError):
             os.unlink(path)
+            if not was_there:
+                path.parent.rmdir()  # unless something came into it
         os.close(number)
 
 

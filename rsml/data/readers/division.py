@@ -31,10 +31,11 @@ from rsml.data.samples import Samples
 from rsml.data.tables import write_rows
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
+from rsml.utils.locks import LOCK, lock
 
 NOTES, UNFINISHED = "division.json", "division.unfinished.json"
 DUPLICATES, GROUPS = "duplicates.csv", "groups.csv"
-_LEFT_OVER = re.compile(r"\..*\.writing-(\d+)(\..*)?")
+_LEFT_OVER = re.compile(r"\..*\.writing-(\d+)(?:@[\w-]+)?(\..*)?")
 
 
 # Reading
@@ -113,7 +114,7 @@ class DivisionFolder:
                 return state
         if self.path.exists():
             self._remove_left_overs(self.path.iterdir())
-            if any(self.path.iterdir()):
+            if any(file.name != LOCK for file in self.path.iterdir()):
                 raise UserError(f"{self.path} is not empty and holds no division; give a new or empty folder")
         return "new"
 
@@ -184,6 +185,10 @@ class DivisionFolder:
             same: `(samples,)` equal for images with the same pixels; listed in `duplicates.csv`.
             kept: `(samples,)` equal for all images kept together, where that is more; listed in `groups.csv`.
         """
+        with lock(self.path, "a division"):
+            return self._write(samples, same, kept)
+
+    def _write(self, samples: Samples, same: np.ndarray, kept: np.ndarray | None) -> Samples:
         about = self._about(samples)
         lists = {name: _named(samples, groups) for name, groups in (("same", same), ("kept", kept))}
         write_json(self.path / UNFINISHED, {**about, **lists})
