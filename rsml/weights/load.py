@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,9 @@ class LoadReport:
         return "\n".join(f"{name:<{width}}  {what}" for name, what in rows)
 
 
-def load_weights(model: keras.Model, source: str | Path | keras.Model) -> LoadReport:
+def load_weights(
+    model: keras.Model, source: str | Path | keras.Model, bands: Sequence[int] | None = None
+) -> LoadReport:
     """Loads weights into the layers of a model and reports layer by layer.
 
     The source may be a `.keras` model, any `.h5` of Keras (2 or 3, whole models and weights alone), a run folder (its
@@ -88,13 +90,15 @@ def load_weights(model: keras.Model, source: str | Path | keras.Model) -> LoadRe
     the order does, the order is used: for each kind of layer, the source's layers of that kind must have the same
     shapes as the model's in the same order, and all convolutions must be paired so. PyTorch files go by name only.
 
-    The first convolution of a network for another number of bands is adapted (see `adapt_bands`). A source from which
-    nothing can be loaded is an error.
+    The first convolution of a network for another number of bands is adapted (see `adapt_bands`); `bands` picks some of
+    the source's bands, counted from 0, before. A source from which nothing can be loaded is an error.
     """
     if isinstance(source, keras.Model):
         name, layers = source.name, _layers_of_model(source)
     else:
         name, layers = str(source), read_weights(source)
+    if bands is not None:
+        _pick_bands(layers, bands)
     targets = list(_targets(model))
     if not targets:
         raise UserError(f"{model.name} has no weights to load.")
@@ -167,6 +171,15 @@ def adapt_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
     kept = kernel[:, :, :bands] if bands >= min(before, 3) else kernel[:, :, :0]
     rest = np.repeat(average, bands - kept.shape[2], axis=2)
     return (np.concatenate([kept, rest], axis=2) * (before / bands)).astype(kernel.dtype)
+
+
+def _pick_bands(layers: list[SourceLayer], bands: Sequence[int]) -> None:
+    """Leaves the first convolution some of its bands, multiplied as `adapt_bands` does."""
+    for layer in layers:
+        for place, array in layer.values.items():
+            if array.ndim == 4:
+                layer.values[place] = array[:, :, list(bands)] * np.float32(array.shape[2] / len(bands))
+                return
 
 
 def adapt_layer(layer: keras.layers.Layer, pretrained: keras.layers.Layer) -> None:
