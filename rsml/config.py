@@ -25,8 +25,10 @@ class Model(Settings):
     """The network but for what the methods put into it.
 
     Attributes:
-        backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start.
+        backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
+            "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
+        weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
+            random start.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.

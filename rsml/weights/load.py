@@ -321,9 +321,18 @@ def _fit(target: _Target, source: SourceLayer, front: set[str]) -> list[np.ndarr
 
 
 def _keras_form(target: _Target, source: SourceLayer) -> list[np.ndarray]:
-    if source.kind == "torch" and target.kind == "depthwise_conv2d":  # (height, width, 1, channels) there
-        return [array.swapaxes(2, 3) if array.ndim == 4 else array for array in source.arrays]
-    return source.arrays
+    """The source's arrays, those of PyTorch with the axes of the target's class."""
+    return [_axes_of(target, array) for array in source.arrays] if source.kind == "torch" else source.arrays
+
+
+def _axes_of(target: _Target, array: np.ndarray) -> np.ndarray:
+    if target.kind == "depthwise_conv2d" and array.ndim == 4:  # (height, width, 1, channels) there
+        return array.swapaxes(2, 3)
+    if target.kind == "conv2d" and array.ndim == 2 and array.size == np.prod(target.shapes[0]):
+        # A dense layer on a flattened map, channels first, is a convolution over all of it.
+        height, width, channels, filters = target.shapes[0]
+        return array.reshape(channels, height, width, filters).transpose(1, 2, 0, 3)
+    return array
 
 
 def _adaptation(target: _Target, source: SourceLayer) -> str | None:

@@ -29,6 +29,7 @@ _FILES = {
 IMAGENET: dict[str, dict[str, str]] = {
     which: {stem.rpartition("-")[0]: f"{stem}.pth" for stem in stems.split()} for which, stems in _FILES.items()
 }
+IMAGENET["imagenet"]["vgg16_bn_mlp"] = IMAGENET["imagenet"]["vgg16_bn"]
 """For "imagenet" and "imagenet_v2": name of a network -> torchvision's file."""
 
 
