@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint types coverage docs audit wheel lowest clean
 
 demo: $(VENV)/.installed
 	$(RUN) train.py
@@ -14,18 +15,52 @@ test: $(VENV)/.tested-with
 lint: $(VENV)/.tested-with
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
+types: $(VENV)/.tested-with
+	$(VENV)/bin/mypy
+
+coverage: $(VENV)/.tested-with
+	$(RUN) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+docs: $(VENV)/bin/mkdocs
+	$(VENV)/bin/mkdocs build --strict --site-dir build/site
+
+# Known faults of the exact set that is installed.
+audit:
+	$(PYTHON) -m venv build/audit && build/audit/bin/python $(PIP) pip-audit
+	build/audit/bin/pip-audit -r requirements.txt --no-deps --disable-pip --strict
+
+# The wheel, installed into an environment of its own, trains the built-in experiment in an empty folder.
+wheel: $(VENV)/bin/python
+	rm -rf build/wheel && mkdir -p build/wheel/empty
+	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv && build/wheel/venv/bin/python $(PIP) build/wheel/rsml-*.whl
+	cd build/wheel/empty && ../venv/bin/rsml train --set training.epochs=1 data.scenes.count=210
+
+# The tests with the lowest versions that pyproject.toml admits.
+lowest: $(VENV)/bin/python
+	$(PYTHON) -m venv build/lowest
+	$(RUN) -c "import re, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  all_ = p['dependencies'] + [r for k, e in p['optional-dependencies'].items() if k != 'all' for r in e]; \
+	  print('\n'.join(r.replace('>=', '==') for r in all_))" > build/lowest.txt
+	build/lowest/bin/python $(PIP) -r build/lowest.txt pytest pytest-xdist hypothesis "tf-keras~=2.18.0"
+	build/lowest/bin/python -m pytest -n 2 --dist loadfile
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else \
 	  "error: $(PYTHON) is Python %d.%d, expected 3.10 to 3.13; name another with make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(RUN) $(PIP) -r requirements.txt
+	$(RUN) $(PIP) --no-deps --editable .
 	touch $@
 
 $(VENV)/.tested-with: requirements-test.txt $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(RUN) $(PIP) -r requirements-test.txt
 	touch $@
 
+$(VENV)/bin/mkdocs: requirements-docs.txt $(VENV)/.installed
+	$(RUN) $(PIP) -r requirements-docs.txt
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build

@@ -1,8 +1,8 @@
 """GRN's own recipe on UC Merced, AID and DFC15 (multi-label): SNDL-BCE, or SNDL alone.
 
-    python train.py --config configs/grn.py --arg folder=path/to/ucm
-    python train.py --config configs/grn.py --arg folder=path/to/aid dataset=aid backbone=resnet50 bce=False
-    python -m rsml.retrieval measure checkpoint/sndl-bce-ucm-resnet18
+    rsml train --config grn --set folder=path/to/ucm
+    rsml train --config grn --set folder=path/to/aid dataset=aid backbone=resnet50 bce=False
+    rsml retrieve measure checkpoint/sndl-bce-ucm-resnet18
 
 130 epochs in batches of 256 at 256 px need a GPU, or a smaller batch with a rate lowered in proportion:
 `--set training.batch_size=64 training.learning_rate=0.025`. ImageNet weights are fetched once unless `weights` is a

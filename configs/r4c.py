@@ -1,8 +1,8 @@
 """R4C's own recipe: UC Merced and AID (multi-label), AID and NWPU-RESISC45 (single-label), by learning to rank.
 
-    python train.py --config configs/r4c.py --arg folder=path/to/ucm
-    python train.py --config configs/r4c.py --arg folder=path/to/aid dataset=aid backbone=vgg16_bn_mlp
-    python train.py --config configs/r4c.py --arg folder=path/to/nwpu dataset=nwpu epochs=100
+    rsml train --config r4c --set folder=path/to/ucm
+    rsml train --config r4c --set folder=path/to/aid dataset=aid backbone=vgg16_bn_mlp
+    rsml train --config r4c --set folder=path/to/nwpu dataset=nwpu epochs=100
 
 400 epochs at 512 px need a GPU; `epochs` shortens them, and the drops of the rate come along. ImageNet weights are
 fetched from torchvision unless `weights` is a file. The authors' three backbones are resnet50, swin_t and vgg16_bn_mlp

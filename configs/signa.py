@@ -1,7 +1,7 @@
 """SIGNA's own recipe on UC Merced, AID and DFC15 (multi-label), for ResNet-18, ResNet-50 and VGG16.
 
-    python train.py --config configs/signa.py --arg folder=path/to/ucm --arg dataset=ucm --arg backbone=vgg16
-    python train.py --config configs/signa.py --arg folder=path/to/ucm --arg method=plain
+    rsml train --config signa --set folder=path/to/ucm dataset=ucm backbone=vgg16
+    rsml train --config signa --set folder=path/to/ucm method=plain
 
 80 epochs at 256 px (224 for VGG16) need a GPU. ImageNet weights are fetched once unless `weights` is a file.
 Published, example-based F1 / F2 / precision / recall on the test part:

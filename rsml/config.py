@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rsml.data.augment import Augment, check_shape
-from rsml.data.source import Data
+from rsml.data.augment_options import Augment, check_shape
+from rsml.data.options import Data
 from rsml.methods import METHODS, Method
 from rsml.methods.objectives import Objective
 from rsml.utils.errors import UserError
@@ -28,7 +29,9 @@ class Model(Settings):
         backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
             "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
         weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
-            random start.
+            random start. What a file holds besides the backbone is loaded too.
+        head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
+            (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
@@ -37,6 +40,7 @@ class Model(Settings):
 
     backbone: str = "small"
     weights: str | None = None
+    head: Literal["auto", "load", "fresh"] = "auto"
     preprocess: str | None = None
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -177,10 +181,53 @@ class Experiment(Settings):
             raise one_line(error, subject) from None
 
 
-def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experiment, list[str]]:
+class Division(Settings):
+    """What `rsml divide` divides into what, and how: its options, and what configs/divide.py sets as `division`.
+
+    Attributes:
+        source: A folder of images, or a label file beside them.
+        dest: The folder of the division.
+        labels: A label file outside the source's usual place.
+        train: Percent of train; 70, 10 and 20 where no share is given, 0 where others are.
+        valid: Percent of valid.
+        test: Percent of test.
+        how: Copy the images, link to them, or write only the table that points at them.
+        png: Write the copies as 8-bit RGB PNG.
+        split_files: Published files that say what is train, valid and test, instead of shares.
+        allow_missing: Leave out images without labels and labels without an image.
+        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
+    """
+
+    source: str
+    dest: str
+    labels: str | None = None
+    task: Literal["multi-label", "single-label"] | None = None
+    train: float | None = None
+    valid: float | None = None
+    test: float | None = None
+    seed: NonNegativeInt = 0
+    how: Literal["copy", "link", "table"] = "copy"
+    png: bool = False
+    split_files: tuple[str, ...] | None = None
+    allow_missing: bool = False
+    groups: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `rsml.data.divide.divide`."""
+        values = self.model_dump()
+        shares = {part: values.pop(part) for part in ("train", "valid", "test")}
+        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
+
+
+def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
     """Applies `a.b.c=value` settings; returns the new experiment and a line for each value that changed.
 
     A list is entered by position or, for methods, by kind: `methods.signa.heads=4`.
+
+    Args:
+        experiment: What is changed.
+        settings: The changes, in order.
+        also: Other keys that a user may have meant.
     """
     values, said = experiment.dump(), []
     for setting in settings:
@@ -194,8 +241,8 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
         *parents, last = path.split(".")
         place: Any = values
         for depth, key in enumerate(parents):
-            place = place[_key(place, key, ".".join(parents[:depth]), setting)]
-        last = _key(place, last, ".".join(parents), setting)
+            place = place[_key(place, key, ".".join(parents[:depth]), setting, also)]
+        last = _key(place, last, ".".join(parents), setting, also)
         old, place[last] = place[last], _literal(text)
         if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
@@ -218,7 +265,7 @@ def _in_full(key: str, value: Any) -> Any:
         raise one_line(error, "--set") from None
 
 
-def _key(place: Any, key: str, where: str, setting: str) -> Any:
+def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) -> Any:
     if isinstance(place, list):
         kinds = [item.get("kind") if isinstance(item, dict) else None for item in place]
         if key in kinds:
@@ -229,7 +276,7 @@ def _key(place: Any, key: str, where: str, setting: str) -> Any:
     elif isinstance(place, dict):
         if key in place:
             return key
-        known = list(place)
+        known = [*place, *(also if not where else ())]
     else:
         hint = f"; set it first: --set {where}=... {where}.{key}=..." if place is None else ""
         raise UserError(f"--set {setting}: '{where}' has no keys below it; it is {place!r}{hint}")
@@ -247,28 +294,98 @@ def _literal(text: str) -> Any:
     return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
+def read_experiment(config: str | Path, settings: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
+    """An experiment from a config file and `key=value` settings; and a line for each value that they changed.
+
+    A setting whose key is an argument of the config goes to the config, any other one to the experiment it makes.
+
+    Args:
+        config: A file, or the name of one in configs/.
+        settings: `folder=divided`, `training.epochs=5`; of two with one key the later one holds.
+    """
+    path = find_config(config)
+    found = _execute(path, "experiment")
+    known = list(inspect.signature(found).parameters) if callable(found) else []
+    own = [setting for setting in settings if setting.partition("=")[0].strip() in known]
+    experiment = _experiment(path, found, own)
+    return override(experiment, [setting for setting in settings if setting not in own], known)
+
+
+def load_config(config: str | Path, arguments: Sequence[str] = ()) -> Experiment:
     """Reads a config file: Python that sets `experiment`, an `Experiment` or a function that returns one.
 
     Args:
-        path: The file.
+        config: A file, or the name of one in configs/.
         arguments: `key=value` arguments for a config whose `experiment` is a function.
     """
-    path = Path(path)
-    if not path.is_file():
-        there = sorted(item.stem for item in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        hint = nearest(path.stem, there) if there else ""
-        raise UserError(f"config {path}: no such file{hint}; give one from configs/ with --config")
+    path = find_config(config)
+    return _experiment(path, _execute(path, "experiment"), arguments)
+
+
+def find_config(config: str | Path) -> Path:
+    """The file of a config: as it is named, or the one of configs/ here or of this package that has the name."""
+    path = Path(config)
+    places = [path]
+    if path.parent in (Path(), Path("configs")):
+        package = Path(__file__).parent
+        folders = (Path("configs"), package / "configs", package.parent / "configs")
+        places += [folder / f"{path.stem}.py" for folder in folders]
+    for place in places:
+        if place.is_file():
+            return place
+    there = sorted(item.stem for place in places if place.parent.is_dir() for item in place.parent.glob("*.py"))
+    hint = nearest(path.stem, there) if there else ""
+    raise UserError(f"config {path}: no such file{hint}; give one from configs/ with --config")
+
+
+def read_division(config: str | Path | None, given: dict[str, Any]) -> Division:
+    """What a config file sets as `division`, if there is one, with what is given in its place."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        path = find_config(config)
+        found = _execute(path, "division")
+        if not isinstance(found, Division):
+            raise UserError(f"config {path}: expected it to set `division` to an rsml.config.Division")
+        values = found.model_dump(exclude_unset=True)
+        if given.keys() & {"train", "valid", "test"}:
+            values = {key: value for key, value in values.items() if key not in ("train", "valid", "test")}
+    if missing := [name.upper() for name in ("source", "dest") if name not in {**values, **given}]:
+        raise UserError(f"no {missing[0]}; give SOURCE and DEST, or neither and set both in configs/divide.py")
+    try:
+        return Division.model_validate({**values, **given})
+    except pydantic.ValidationError as error:
+        raise one_line(error, "divide") from None
+
+
+def _execute(path: Path, wanted: str) -> Any:
+    """What a config file sets under a name."""
     spec = importlib.util.spec_from_loader(path.stem, loader=None)
+    assert spec is not None
     scope = importlib.util.module_from_spec(spec).__dict__
     scope["__file__"] = str(path)
-    try:
+    with _faults_of(path):
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True), scope)
-        found = scope.get("experiment")
-        if callable(found):
+    return scope.get(wanted)
+
+
+def _experiment(path: Path, found: Any, arguments: Sequence[str]) -> Experiment:
+    if callable(found):
+        with _faults_of(path):
             found = pydantic.validate_call(found)(**_arguments(found, arguments, path))
-        elif arguments:
-            raise UserError(f"config {path}: takes no arguments, found --arg {arguments[0]}")
+    elif arguments:
+        raise UserError(f"config {path}: takes no arguments, found {arguments[0]}")
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"config {path}: expected it to set `experiment` to an rsml.config.Experiment, found {type(found).__name__}"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Tells what is wrong with a config file in one line, with the line's number where there is one."""
+    try:
+        yield
     except UserError:
         raise
     except pydantic.ValidationError as error:
@@ -278,24 +395,19 @@ def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
     except Exception as error:
         line = _line_in(error, str(path))
         raise UserError(f"config {path}{line}: {type(error).__name__}: {error}") from None
-    if not isinstance(found, Experiment):
-        raise UserError(
-            f"config {path}: expected it to set `experiment` to an rsml.config.Experiment, found {type(found).__name__}"
-        )
-    return found
 
 
-def _arguments(function: Callable, arguments: Sequence[str], path: Path) -> dict[str, Any]:
-    known = list(inspect.signature(function).parameters)
+def _arguments(function: Callable[..., Any], arguments: Sequence[str], path: Path) -> dict[str, Any]:
+    known = inspect.signature(function).parameters
     values = {}
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if not separator or key not in known:
             raise UserError(f"config {path}: unknown argument '{argument}', expected key=value{nearest(key, known)}")
         values[key] = _literal(text)
-    for key, parameter in inspect.signature(function).parameters.items():
+    for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in values:
-            raise UserError(f"config {path}: needs --arg {key}=..., see the top of the file")
+            raise UserError(f"config {path}: needs --set {key}=..., see the top of the file")
     return values
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import keras
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from rsml.config import Experiment
-from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+    from rsml.data.samples import Samples
 
 ROOT = Path("checkpoint")
 
@@ -84,7 +86,7 @@ class Run:
             )
         if not run.best.is_file():
             raise UserError(
-                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run train.py again"
+                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run rsml train again"
             )
         return run
 
@@ -93,9 +95,7 @@ class Run:
         """The run whose best model was written last."""
         models = sorted(Path(root).glob("*/best.keras"), key=lambda file: file.stat().st_mtime)
         if not models:
-            raise UserError(
-                f"{root}/: no run with a model in it; train one with `python train.py`, or name a checkpoint"
-            )
+            raise UserError(f"{root}/: no run with a model in it; train one with `rsml train`, or name a checkpoint")
         return cls.open(models[-1].parent)
 
     def clear(self) -> None:
@@ -117,6 +117,8 @@ class Run:
         Args:
             root: Where the images lie now, if not where they lay in training.
         """
+        from rsml.data.samples import Samples
+
         about = _read_json(self.origin)
         return Samples.read_csv(self.samples, root=Path(root or about["root"]), task=about["task"])
 
@@ -132,10 +134,14 @@ class Run:
 
     def read_history(self) -> pd.DataFrame:
         """One row an epoch; empty before the first."""
+        import pandas as pd
+
         return pd.read_csv(self.history) if self.history.is_file() else pd.DataFrame()
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
+        import pandas as pd
+
         with replacing(self.history) as beside:
             pd.DataFrame(rows).to_csv(beside, index=False)
 

@@ -16,6 +16,7 @@ _LABEL_WORDS = """
     surface tank tanks tennis terrace thermal track tree trees vegetation viaduct water wetland
 """
 _WORDS = frozenset(_LABEL_WORDS.split())
+_LONGEST = max(map(len, _WORDS))
 
 # Spellings that no rule about hyphens, case or plural finds. Each pair is read in both directions.
 _SYNONYMS = (
@@ -32,7 +33,7 @@ def _cut(word: str) -> tuple[str, ...]:
     """Cuts a word run together into known words, the fewest possible; a word that cannot be cut stays whole."""
     best: list[tuple[str, ...] | None] = [()] + [None] * len(word)
     for end in range(1, len(word) + 1):
-        for start in range(end):
+        for start in range(max(0, end - _LONGEST), end):
             head = best[start]
             if head is not None and word[start:end] in _WORDS and (best[end] is None or len(head) + 1 < len(best[end])):
                 best[end] = (*head, word[start:end])

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 from rsml.evaluation.checks import EvaluationError, check_scores
 from rsml.evaluation.metrics import MULTILABEL, SINGLELABEL, MultilabelPart, SinglelabelPart
@@ -222,6 +221,8 @@ def paired_test(
         part_a, part_b = SinglelabelPart(labels, scores_a), SinglelabelPart(labels, scores_b)
         right_a, right_b = part_a.predicted == part_a.classes, part_b.predicted == part_b.classes
         only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+        from scipy.stats import binomtest  # costs half a second
+
         exact = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
         right = {"only_a_right": only_a, "only_b_right": only_b, "mcnemar_p": float(exact)}
     difference = make_interval(np.asarray(a.value - b.value), samples, level)

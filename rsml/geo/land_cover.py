@@ -12,7 +12,8 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from rsml.raster.grid import LONGITUDE_LATITUDE, Grid, UnknownPlace, apply, grid_of, open_raster, transform_points
+from rsml.raster.grid import LONGITUDE_LATITUDE, Grid, UnknownPlace, apply, grid_of, transform_points
+from rsml.raster.opening import open_raster
 from rsml.utils.errors import UserError
 
 # Centres this close to an edge, in pixels of the tile, are on it: grids that share an edge have it at the same place

@@ -5,6 +5,7 @@ from rsml.layers.attention import SelfAttention, WindowAttention
 from rsml.layers.companion import Companion
 from rsml.layers.graph_convolution import GraphConvolution
 from rsml.layers.label_graph_classifier import LabelGraphClassifier
+from rsml.layers.mean_teacher import MeanTeacher
 from rsml.layers.neighbor_memory import NeighborMemory
 from rsml.layers.preprocess import Preprocess
 from rsml.layers.probe import Probe
@@ -21,6 +22,7 @@ __all__ = [
     "LabelGraphClassifier",
     "LayerScale",
     "MapToTokens",
+    "MeanTeacher",
     "NeighborMemory",
     "Preprocess",
     "Probe",

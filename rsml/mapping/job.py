@@ -20,7 +20,7 @@ from rsml.mapping.window_scores import Status, WindowScores
 from rsml.models.fingerprint import fingerprint
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
-from rsml.raster.windows import Block, WindowGrid
+from rsml.raster.windows import Block, WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, write_json
 
@@ -99,12 +99,8 @@ class MapJob:
             raise UserError(
                 f"{scene.path}: gives {scene.channels} bands, the model takes {channels}; choose as many with --bands"
             )
-        if any(side < window for side, window in zip(scene.size, options.window, strict=True)):
-            raise UserError(
-                f"{scene.path}: {_size(scene.size)} pixels, smaller than a window of {_size(options.window)}; "
-                "choose a smaller --window, or label it as one image with --whole"
-            )
-        self.grid = WindowGrid(scene.size, options.window, options.steps, scene.strips)
+        check_count(scene.path, scene.size, options.window, options.steps)
+        self.grid = WindowGrid(scene.size, options.window, options.steps, scene.reader.strips)
         self.records = WindowScores(folder / BUILDING / "windows.bin", len(self.grid), len(model.labels))
         state = os.stat(scene.path) if os.path.exists(scene.path) else None
         self.identity = {
@@ -141,6 +137,9 @@ class MapJob:
             logger.info("%s: mapped already, in %s", self.scene.path, self.folder)
             return
         self.done = self.records.done(batch_size)
+        self.records.check_room(self.folder)
+        if not self.done:
+            self.scene.warn_if_constant()
         write_json(self.folder / BUILDING / JOB, self.identity)
         self.records.keep(self.done)
         if self.done:
@@ -155,8 +154,8 @@ class MapJob:
             raise UserError(f"{self.folder}: a map of another scene, or {self.scene.path} has changed since; {way_out}")
         if "model" in differing:
             raise UserError(f"{self.folder}: a map by another model, or one trained further; {way_out}")
-        told = ", ".join(f"{key}: {kept.get(key)} there, {self.identity[key]} now" for key in differing)
-        raise UserError(f"{self.folder}: a map made with other options ({told}); {way_out}")
+        changed = ", ".join(f"{key}: {kept.get(key)} there, {self.identity[key]} now" for key in differing)
+        raise UserError(f"{self.folder}: a map made with other options ({changed}); {way_out}")
 
     def read(self, block: Block, start: int) -> tuple[np.ndarray, np.ndarray]:
         """The statuses of a block's windows from number `start` on, and the images of those that can be labelled."""
@@ -237,10 +236,6 @@ def identity_of(model: SceneModel) -> dict[str, Any]:
         "reading": model.reading,
     }
     return {"model": fingerprint(model.model, about)}
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[1]} x {size[0]}"
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from tqdm import tqdm
 
 from rsml.mapping.job import MapJob, MapOptions, identity_of
 from rsml.mapping.window_scores import Status
 from rsml.prediction.scene_model import SceneModel
+from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def map_scenes(
 class _Batches:
     """Fills batches over the ends of rows, blocks and scenes, and hands the scores to the scenes they are of."""
 
-    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm) -> None:
+    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm[Any]) -> None:
         self.model, self.progress = model, progress
         self._images = np.zeros((batch_size, *model.model.input_shape[1:]), np.float32)
         self._filled = 0
@@ -133,11 +134,11 @@ class _Batches:
 def _label(model: SceneModel, jobs: list[MapJob], batch_size: int) -> None:
     begun = time.monotonic()
     total, before = sum(len(job.grid) for job in jobs), sum(job.done for job in jobs)
-    cache = max(job.scene.cache_bytes(job.grid.window[0]) for job in jobs)
+    cache = max(job.scene.reader.cache_bytes(job.grid.window[0]) for job in jobs)
     # GDAL would keep decoded pixels until a twentieth of the memory is full.
     with (
-        rasterio.Env(GDAL_CACHEMAX=cache),
-        tqdm(total=total, initial=before, unit=" windows", desc="mapping", mininterval=1, delay=2) as progress,
+        environment(GDAL_CACHEMAX=cache),
+        progress_bar(title="mapping", unit="windows", total=total, initial=before) as progress,
     ):
         batches = _Batches(model, batch_size, progress)
         for job in jobs:

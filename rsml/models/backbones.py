@@ -14,10 +14,11 @@ from rsml.models.names import HUB, backbone_names, hub_preset, known, reason, tw
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import find_weights
-from rsml.weights.keras2 import legacy_pixels
-from rsml.weights.load import LoadReport, adapt_layer, load_weights
+from rsml.weights.ice import ice_pixels
+from rsml.weights.load import adapt_layer, load_weights
 from rsml.weights.models import load_model, model_config
 from rsml.weights.published import IMAGENET, imagenet_file, sensor_of
+from rsml.weights.report import LoadReport
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ def pixels_of(
     if carried is not None:
         return None
     if not own and preprocess is None and file is not None:
-        preprocess = legacy_pixels(file)
+        preprocess = ice_pixels(file)
     if not own and preprocess is None:
         raise UserError(
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
@@ -228,7 +229,7 @@ def pixels_of(
 
 def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
     """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
-    mode = legacy_pixels(file)
+    mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
         return mode, None

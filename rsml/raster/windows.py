@@ -9,6 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
+from rsml.utils.errors import UserError
+
+MOST_WINDOWS = 10**8
+"""More are refused: at a hundred a second they would take eleven days."""
+
 BLOCK_PIXELS = 2**21
 """So many pixels, or one window where that is more, are read at once."""
 
@@ -70,6 +75,24 @@ class Block:
 
     def __len__(self) -> int:
         return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+
+
+def check_count(path: str, size: tuple[int, int], window: tuple[int, int], step: tuple[int, int]) -> None:
+    """Refuses a scene that is smaller than a window, or of more windows than can ever be done.
+
+    A few bytes can declare any number of pixels, so the windows are counted before anything of their number is made.
+    """
+    pixels = f"{path}: {size[1]} x {size[0]} pixels"
+    if size[0] < window[0] or size[1] < window[1]:
+        raise UserError(
+            f"{pixels}, smaller than a window of {window[1]} x {window[0]}; choose one of {min(size)} or less"
+        )
+    count = math.prod(-(-(size[axis] - window[axis]) // step[axis]) + 1 for axis in (0, 1))
+    if count > MOST_WINDOWS:
+        raise UserError(
+            f"{pixels} make {count} windows of {window[1]} x {window[0]} at a step of {step[1]}, more than the "
+            f"{MOST_WINDOWS} that can be done; choose a larger --step, or cut the scene (gdal_translate -srcwin)"
+        )
 
 
 class WindowGrid:

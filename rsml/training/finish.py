@@ -16,7 +16,8 @@ from rsml.evaluation import full_report, headline_table, summary, tune_threshold
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_layer
-from rsml.prediction.scene_model import PredictionWriter, SceneModel
+from rsml.prediction.labelling import PredictionWriter
+from rsml.prediction.scene_model import SceneModel
 from rsml.run import Run
 from rsml.utils.files import replacing, write_json, write_text
 

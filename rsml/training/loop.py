@@ -27,6 +27,7 @@ from rsml.training.finish import evaluate_run
 from rsml.training.optimizers import make_optimizer
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
+from rsml.weights.network import continued
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         trust=model.trust,
     )
     own_head = next((method for method in methods if method.replaces_logits), None)
-    return build_classifier(
+    classifier = build_classifier(
         backbone,
         len(context.names),
         pooling=next((pooling for method in methods if (pooling := method.pooling())), model.pooling),
@@ -172,6 +173,9 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         logits=partial(own_head.logits, context=context) if own_head else None,
         outputs=[partial(method.outputs, context=context) for method in methods],
     )
+    if model.weights in (None, "imagenet"):
+        return classifier
+    return continued(classifier, model.weights, context.names, model.head)
 
 
 def choose_objective(experiment: Experiment, task: str) -> Objective:

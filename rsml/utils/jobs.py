@@ -1,7 +1,8 @@
-"""Work shared among processes: plain values in, plain values out, faults told here as if they had happened here."""
+"""Work shared among processes: plain values in, plain values out, faults raised here as if they had happened here."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -73,7 +74,9 @@ def run_jobs(
         for thread in threads:
             thread.join()
         for process in processes:
-            process.stdin.close()
+            # A process that ended before it read its task leaves what was written to it behind.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             process.stdout.close()
 
 

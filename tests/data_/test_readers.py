@@ -405,7 +405,7 @@ def test_npy_runs_nothing(tmp_path, function, protocol):
 def test_npy_refuses_codecs_that_unpack():
     import codecs
 
-    from rsml.data.label_files import _RefusedError, _Unpickler
+    from rsml.data.readers.npy import _RefusedError, _Unpickler
 
     data = pickle.dumps(Exploit(codecs.encode, "bomb", "rot13"), protocol=2)
     with pytest.raises(_RefusedError):

@@ -402,7 +402,7 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
         (b"", "no weights file"),
         (b"not weights at all, just text", "no weights file"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged"),
-        (b"PK\x03\x04" + b"\0" * 50, "no weights file"),
+        (b"PK\x03\x04" + b"\0" * 50, "damaged"),
     ],
 )
 def test_foreign_and_damaged_files_are_named(tmp_path, content, words):
