@@ -125,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.files.metrics.read_text(encoding="utf-8"))
+    measured = run.evaluation
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
@@ -232,6 +232,10 @@ def _number(key: str, value: str) -> float:
 def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
+    Args:
+        runs: One row a variant and seed.
+        metrics: Columns.
+    """
     from rsml.evaluation.scalars import scale_of
 
     for metric in metrics:
