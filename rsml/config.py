@@ -44,9 +44,10 @@ class Model(Settings):
     """The network but for what the methods put into it.
 
     Attributes:
-        backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start. What a file holds besides the
-            backbone is loaded too.
+        backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
+            "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
+        weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
+            random start. What a file holds besides the backbone is loaded too.
         head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
             (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
@@ -125,6 +126,10 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
+            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
+            of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -133,6 +138,8 @@ class Evaluation(Settings):
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    thresholds: str | None = None
+    calibrate: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
     bootstrap_chart: bool = False

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rsml.cli.options import add, numbers, picked, positive
+from rsml.tasks import task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,7 +235,7 @@ def _decided(model: SceneModel, scores: np.ndarray) -> list[str]:
 def _line(model: SceneModel) -> Callable[[str, np.ndarray], None]:
     def show(path: str, scores: np.ndarray) -> None:
         # Of shares all that show are named, not the greatest alone.
-        named = scores >= 0.005 if model.task == "proportions" else model.decide(scores)
+        named = task(model.task).named(scores, model.thresholds)
         present = sorted((column for column, there in enumerate(named) if there), key=lambda column: -scores[column])
         print(f"{path}: " + (", ".join(f"{model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
 

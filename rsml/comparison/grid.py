@@ -169,7 +169,7 @@ def compare(
         raise UserError("nothing to compare; give one variant and one seed at least")
     import pandas as pd
 
-    from rsml.tasks import task as task_row
+    from rsml.tasks import task
 
     key = axis_of("--curve", curve)[0] if curve else ""
     rows: list[dict[str, Any]] = []
@@ -186,7 +186,7 @@ def compare(
         else:
             scores = _kept(Run(root / variant.name), split)
         rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or task_row(scores["task"]).headline, key)
+        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
         done.write(root)
     return done
 
