@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rsml.data.augment_options import Augment, check_shape
-from rsml.data.options import Data
+from rsml.data.options import Data, Division
 from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
@@ -125,6 +125,10 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
+            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
+            of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -133,6 +137,8 @@ class Evaluation(Settings):
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    thresholds: str | None = None
+    calibrate: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
     bootstrap_chart: bool = False
@@ -209,44 +215,6 @@ class Experiment(Settings):
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
             raise one_line(error, subject) from None
-
-
-class Division(Settings):
-    """What `rsml divide` divides into what, and how: its options, and what configs/divide.py sets as `division`.
-
-    Attributes:
-        source: A folder of images, or a label file beside them.
-        dest: The folder of the division.
-        labels: A label file outside the source's usual place.
-        train: Percent of train; 70, 10 and 20 where no share is given, 0 where others are.
-        valid: Percent of valid.
-        test: Percent of test.
-        how: Copy the images, link to them, or write only the table that points at them.
-        png: Write the copies as 8-bit RGB PNG.
-        split_files: Published files that say what is train, valid and test, instead of shares.
-        allow_missing: Leave out images without labels and labels without an image.
-        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
-    """
-
-    source: str
-    dest: str
-    labels: str | None = None
-    task: Literal["multi-label", "single-label"] | None = None
-    train: float | None = None
-    valid: float | None = None
-    test: float | None = None
-    seed: NonNegativeInt = 0
-    how: Literal["copy", "link", "table"] = "copy"
-    png: bool = False
-    split_files: tuple[str, ...] | None = None
-    allow_missing: bool = False
-    groups: str | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `rsml.data.divide.divide`."""
-        values = self.model_dump()
-        shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:

@@ -130,7 +130,7 @@ class Run:
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
             and steady
-            and not any(method.counts_epochs for method in experiment.methods)
+            and not any(method.counts_epochs for method in experiment.applied_methods())
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:

@@ -40,8 +40,8 @@ def word_vectors(
 
     Args:
         label_names: the labels, in the order of the graph.
-        source: None for the built-in table (104 words, width 100); `"glove-300d"` (or 50, 100, 200) for GloVe 6B, fetched
-            once; the path of a GloVe text file of any width (plain, gzip, or a zip with one file); `"one-hot"`;
+        source: None for the built-in table (104 words, width 100); `"glove-300d"` (or 50, 100, 200) for GloVe 6B,
+            fetched once; the path of a GloVe text file of any width (plain, gzip, or a zip with one file); `"one-hot"`;
             `"random"`; or an array `(labels, width)`.
         seed: seed of `"random"`. A label's random vector depends on its name, not on its place.
         width: width of `"random"`.

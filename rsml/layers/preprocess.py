@@ -44,6 +44,10 @@ class Preprocess(keras.layers.Layer):
         scale: What is divided by, one number a band. Default: the mode's.
 
     Input and output: `(batch, height, width, bands)`.
+
+    Example:
+        >>> float(Preprocess("tf")(np.full((1, 8, 8, 3), 255))[0, 0, 0, 0])
+        1.0
     """
 
     def __init__(
