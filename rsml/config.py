@@ -44,9 +44,10 @@ class Model(Settings):
     """The network but for what the methods put into it.
 
     Attributes:
-        backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start. What a file holds besides the
-            backbone is loaded too.
+        backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
+            "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
+        weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
+            random start. What a file holds besides the backbone is loaded too.
         head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
             (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import re
 import time
@@ -126,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.files.metrics.read_text(encoding="utf-8"))
+    measured = run.evaluation
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
