@@ -1,4 +1,7 @@
-"""What the losses share: the precision they work in, and gradients that are known beforehand."""
+"""What the losses share: the precision they work in, and gradients that are known beforehand.
+
+TensorFlow's `custom_gradient` stays: Keras's takes the values from the function that it wraps, which would be run again.
+"""
 
 from __future__ import annotations
 
