@@ -23,6 +23,23 @@ from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
 
 
+class Callback(Settings):
+    """A Keras callback of another package, also written short as its import path alone.
+
+    Attributes:
+        use: Import path, "package.module:Class".
+        options: Keyword arguments of the class.
+    """
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    options: dict[str, Any] = {}
+
+
+def _callbacks(value: Any) -> Any:
+    items = [value] if isinstance(value, (str, dict)) else value
+    return [{"use": item} if isinstance(item, str) else item for item in items]
+
+
 class Model(Settings):
     """The network but for what the methods put into it.
 
@@ -68,6 +85,8 @@ class Training(Settings):
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
+        callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
+            "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
@@ -96,6 +115,7 @@ class Training(Settings):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     h5: bool = False
+    callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
 
 class Evaluation(Settings):
@@ -105,15 +125,23 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
+            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
+            of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
+        bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    thresholds: str | None = None
+    calibrate: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
+    bootstrap_chart: bool = False
 
 
 def _as_list(value: Any) -> list:
@@ -156,7 +184,7 @@ class Experiment(Settings):
         classifiers = [method.kind for method in self.applied_methods() if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
-        poolings = {method.pooling() for method in self.methods} - {None}
+        poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:

@@ -177,6 +177,7 @@ def _search(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace) -> int:
     from rsml.retrieval.jobs import measure
     from rsml.retrieval.protocol import table
+    from rsml.utils.text import counted
 
     measured, file, bad = measure(
         options.model,
@@ -197,8 +198,9 @@ def _measure(options: argparse.Namespace) -> int:
     if options.as_json:
         print(json.dumps(measured))
     else:
-        sizes = f"{measured['queries']} queries ({options.queries}), archive of {measured['archive']}"
-        print(f"{sizes} ({options.archive})\n{table(measured)}\nkept in {file}")
+        asked = counted(measured["queries"], "query", "queries")
+        print(f"{asked} ({options.queries}), archive of {measured['archive']} ({options.archive})")
+        print(f"{table(measured)}\nkept in {file}")
     return _tell(bad)
 
 

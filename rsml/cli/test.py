@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+from pathlib import Path
 
 from rsml.cli.options import SPLITS, add, positive
 
@@ -32,6 +34,11 @@ def run(options: argparse.Namespace) -> None:
             given = counted(len(options.runs), "run")
             raise UserError(f"{given} given, expected two; with several seeds use --a and --b")
         a, b = options.runs[:1], options.runs[1:]
+    kept = all(Path(run, "predictions.csv").is_file() for run in (*a, *b))
+    if (options.split != "test" or not kept) and all(map(os.path.isdir, (*a, *b))):
+        from rsml.utils.quiet import start_tensorflow
+
+        start_tensorflow()  # their scores will be predicted anew
     found = compare_runs(
         a, b, metrics=options.metric, split=options.split, root=options.root,
         resamples=options.resamples, trust=options.trust,

@@ -35,7 +35,11 @@ def _cut(word: str) -> tuple[str, ...]:
     for end in range(1, len(word) + 1):
         for start in range(max(0, end - _LONGEST), end):
             head = best[start]
-            if head is not None and word[start:end] in _WORDS and (best[end] is None or len(head) + 1 < len(best[end])):
+            if (
+                head is not None
+                and word[start:end] in _WORDS
+                and ((there := best[end]) is None or len(head) + 1 < len(there))
+            ):
                 best[end] = (*head, word[start:end])
     return best[-1] or (word,)
 
@@ -84,5 +88,5 @@ def match_labels(labels: Sequence[str], known: Sequence[str]) -> dict[str, str] 
     """Maps each label to a known one, when the two lists are the same labels in some spelling and order; else None."""
     if len(labels) != len(known):
         return None
-    matched = {label: match_label(label, known) for label in labels}
-    return matched if set(matched.values()) == set(known) else None
+    matched = {label: hit for label in labels if (hit := match_label(label, known)) is not None}
+    return matched if len(matched) == len(labels) and set(matched.values()) == set(known) else None

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rsml.geo.sources import Source
 from rsml.geo.tiles import KEPT, Measures
@@ -147,7 +147,7 @@ class SceneRecord:
                 tiles.append(tile)
         return tiles
 
-    def _begin_journal(self):
+    def _begin_journal(self) -> TextIO:
         """Opens the journal to go on; a last line that was cut short ends here."""
         journal = self.folder / JOURNAL
         whole = not journal.exists() or journal.read_bytes()[-1:] in (b"", b"\n")
@@ -166,7 +166,7 @@ def _versions(source: Source) -> list[list]:
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in options.items():
         result |= _flat(value, f"{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result

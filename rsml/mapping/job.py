@@ -70,7 +70,7 @@ class MapOptions:
     @property
     def steps(self) -> tuple[int, int]:
         """(down, across)."""
-        return self.step or tuple(max(1, side // 2) for side in self.window)
+        return self.step or (max(1, self.window[0] // 2), max(1, self.window[1] // 2))
 
 
 class MapJob:
@@ -192,14 +192,14 @@ class MapJob:
             return resize(image, size)
         import tensorflow as tf
 
-        return np.uint8(tf.round(tf.image.resize(image, size)))
+        return np.asarray(tf.round(tf.image.resize(image, size))).astype(np.uint8)
 
     def finish(self) -> None:
         """Writes the map from what is known of all windows."""
         records = self.records.read()
         status = np.asarray(records["status"])
         decided = write_map(self.folder, self.scene, self.grid, records, self.model)
-        span = tuple(cells * step for cells, step in zip(self.grid.cells, self.grid.step, strict=True))
+        span = self.grid.cells[0] * self.grid.step[0], self.grid.cells[1] * self.grid.step[1]
         save(quicklook(self.folder / PROBABILITIES, self.scene, self.model, span), self.folder / PICTURE)
         self.scene.close()
         about = {

@@ -92,7 +92,8 @@ class Method(Settings):
     A method overrides what it changes:
     `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
     classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
-    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for.
+    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for;
+    `counts_epochs` is set where a schedule of its own hangs on the number of epochs.
 
     A published recipe may also set how training goes where the experiment does not: the backbone's rate, the rates of
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
@@ -101,6 +102,7 @@ class Method(Settings):
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
+    counts_epochs: ClassVar[bool] = False
     takes_last_epoch: ClassVar[bool] = False
     backbone_rate: ClassVar[float | None] = None
     decision_threshold: ClassVar[float | None] = None

@@ -21,6 +21,7 @@ from rsml.models.resnet import hub_name, resnet
 from rsml.models.small import small
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
+from rsml.utils.guard.faults import reason_of
 from rsml.weights.arrays import find_weights
 from rsml.weights.ice import ice_pixels
 from rsml.weights.load import adapt_layer, load_weights
@@ -262,11 +263,11 @@ def _build(name: str, build: Callable, size: tuple[int, int], bands: int, imagen
             raise _too_small(name, size, int(smallest[1])) from None
         if imagenet and not isinstance(error, (ValueError, TypeError)):
             raise UserError(
-                f"The ImageNet weights of {name} could not be fetched ({_reason(error)}); connect to the "
+                f"The ImageNet weights of {name} could not be fetched ({reason_of(error)}); connect to the "
                 "network once, or give weights= a file (.weights.h5, .h5, .keras) of this architecture."
             ) from None
         if isinstance(error, ValueError):
-            raise UserError(f"{name} cannot be built for images of {size[0]} x {size[1]}: {_reason(error)}") from None
+            raise UserError(f"{name} cannot be built for images of {size[0]} x {size[1]}: {reason_of(error)}") from None
         raise
     if not imagenet and build.__module__.endswith(".efficientnet"):
         # Its ImageNet graph has one more layer than its random one. It is always built in, so that all published and
@@ -310,7 +311,7 @@ def _hub(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[keras.Mo
             core = keras_hub.models.Backbone.from_preset(preset, load_weights=pretrained, image_shape=(*size, 3))
     except Exception as error:
         raise UserError(
-            f"keras-hub cannot give {preset!r}: {_reason(error)}; check the preset's name and the "
+            f"keras-hub cannot give {preset!r}: {reason_of(error)}; check the preset's name and the "
             "network, or give the folder of a downloaded preset."
         ) from None
     try:
@@ -339,10 +340,6 @@ def _impatient_network(seconds: float = 30.0) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _too_small(name: str, size: tuple[int, int], smallest: int) -> UserError:
@@ -399,7 +396,7 @@ def pixels_of(
     if not own and preprocess is None:
         raise UserError(
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
-            "('none' if it takes 0 to 255; predict.py: --preprocess)."
+            "('none' if it takes 0 to 255; rsml convert: --preprocess)."
         )
     return preprocess
 
@@ -486,5 +483,5 @@ def compose(title: str, core: keras.Model, size: tuple[int, int], bands: int, la
     except ValueError as error:
         raise UserError(
             f"{title} was made for images of {core.input_shape[1]} x {core.input_shape[2]} and cannot take "
-            f"{size[0]} x {size[1]}: {_reason(error)}"
+            f"{size[0]} x {size[1]}: {reason_of(error)}"
         ) from None

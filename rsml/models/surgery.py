@@ -11,6 +11,7 @@ import keras
 from keras import tree
 
 from rsml.utils.errors import UserError
+from rsml.utils.guard.faults import reason_of
 
 STAGES = {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32}
 _MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average, keras.layers.Maximum)
@@ -150,7 +151,7 @@ def rebuild(
     except ValueError as error:
         names = [call.name for call in calls(source)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"Cannot build the model {model.name}: {_first_line(error)} {twice or ''}".rstrip()) from None
+        raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
 
 
 def _run(model: keras.Model, given: Sequence[Any], call: Callable) -> list[Any]:
@@ -255,7 +256,3 @@ def resolve(model: keras.Model, layer_name: str) -> str:
         f"{model.name} has no layer or stage {layer_name!r}; it has {known}"
         + (f"; layers with a similar name: {', '.join(near)}." if near else f" and {len(names)} layers.")
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -151,13 +151,13 @@ def measure_split(
     """
     if data is not None:
         samples = align(read_samples(data, labels=labels), scene_model)
-        divided = bool((samples.splits != "").any())
+        divided = bool(set(samples.splits.tolist()) - {""})
     elif run is not None:
         samples, divided = run.read_samples(root), True
     else:
         raise UserError("a checkpoint file alone knows no data; give images, or labelled data with --data")
     # A published division may have no test part: what chose the model is all there is to measure on.
-    split = split or next((side for side in ("test", "valid") if (samples.splits == side).any()), "test")
+    split = split or next((side for side in ("test", "valid") if side in samples.splits.tolist()), "test")
     split = split if divided else "all"
     part = samples if split == "all" else samples.part(split)
     if not len(part):
@@ -166,7 +166,7 @@ def measure_split(
     measured = summary(
         scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds, resamples=RESAMPLES
     )
-    out = Path(out or (run.predictions if run is not None and data is None else "predictions.csv"))
+    out = Path(out or (run.files.predictions if run is not None and data is None else "predictions.csv"))
     with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
         writer.write_all(part.paths, scores)
     return Measured(split, part, scores, measured, out)

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 
 from rsml.data.images import ImageError
-from rsml.data.options import Data
+from rsml.data.options import Data, Task
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.prediction.find_model import check_model_name, find_model
 from rsml.run import Run
+from rsml.tasks import task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.weights.arrays import find_weights
@@ -38,7 +39,7 @@ class SceneModel:
 
     model: keras.Model
     labels: tuple[str, ...]
-    task: str
+    task: Task
     thresholds: np.ndarray
     reading: dict[str, Any]
 
@@ -66,13 +67,20 @@ class SceneModel:
             unnamed: Names of its classes if it names none; no contradiction if it does.
         """
         model = load_model(source, trust)
-        told = {"labels": labels, "task": task, "preprocess": preprocess, "image_size": image_size}
-        given = [key for key, value in told.items() if value is not None]
         if predictions_layer(model) is None:
-            told["labels"] = labels or unnamed
-            model = as_scene_classifier(model, str(source), file=find_weights(source), **told)
-        elif given:
-            raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(given)}; leave that out")
+            model = as_scene_classifier(
+                model,
+                str(source),
+                labels=labels or unnamed,
+                task=task,
+                preprocess=preprocess,
+                image_size=image_size,
+                file=find_weights(source),
+            )
+        else:
+            given = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
+            if said := [name for name, value in given.items() if value is not None]:
+                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(said)}; leave that out")
         return cls.of(model, str(source))
 
     @classmethod
@@ -81,7 +89,7 @@ class SceneModel:
         last = predictions_layer(model)
         if last is None:
             raise UserError(
-                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
+                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that rsml trained"
             )
         for layer in model.layers:
             nodes = len(getattr(layer, "graph", last.labels))
@@ -103,7 +111,7 @@ class SceneModel:
         with replacing(file) as beside:
             self.model.save(beside)
 
-    def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
+    def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
@@ -133,9 +141,7 @@ class SceneModel:
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Returns 0/1 decisions of probabilities `(..., labels)`; of shares, the dominant class."""
-        if self.task != "multi-label":
-            return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
-        return (scores > self.thresholds).astype(np.uint8)
+        return task(self.task).decide(scores, self.thresholds)
 
 
 def open_model(
@@ -143,5 +149,5 @@ def open_model(
 ) -> tuple[SceneModel, Run | None]:
     """Opens a run folder, a checkpoint file, or the newest run; see `find_model` and `SceneModel.load`."""
     file, run = find_model(source)
-    trust = trust or (run is not None and run.experiment().model.trust)
+    trust = trust or (run is not None and run.experiment.model.trust)
     return SceneModel.load(file, trust, unnamed=unnamed), run

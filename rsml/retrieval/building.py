@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from rsml.data.samples import Samples
 from rsml.retrieval import approximate
 from rsml.retrieval.index import ABOUT, BUILDING, JOB, Index, Metric, check_metric, clear, read_job, write_index
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def build_index(
         with parts.writer(files, stamps, row_of, where, part_images, part_seconds) as add:
             begun = time.monotonic()
             stream = embedder.stream([files[row] for row in missing], bad, batch_size)
-            with tqdm(total=len(missing), unit=" images", desc="embedding", mininterval=1, delay=2) as progress:
+            with progress_bar(title="embedding", unit="images", total=len(missing)) as progress:
                 for names, vectors in stream:
                     add(names, vectors)
                     progress.update(len(names))

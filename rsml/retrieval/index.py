@@ -56,9 +56,7 @@ class Index:
                     f"{folder}: a half written index (its {job['images']} images are not all embedded); "
                     "run the command that began it again, it goes on where it stopped"
                 )
-            raise UserError(
-                f"{folder}: not an index folder (no {ABOUT} in it); make one: python -m rsml.retrieval index"
-            )
+            raise UserError(f"{folder}: not an index folder (no {ABOUT} in it); make one: rsml retrieve index")
         about = _read_json(folder / ABOUT)
         if about.get("format") != FORMAT:
             raise UserError(

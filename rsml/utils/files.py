@@ -3,10 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+_STAND_IN = re.compile(r"\..*\.writing-(\d+)(\..*)?")
 
 
 @contextlib.contextmanager
@@ -30,6 +33,28 @@ def replacing(path: str | Path, sync: bool = True) -> Iterator[Path]:
         if isinstance(fault, OSError) and fault.filename in (None, str(beside)):
             fault.filename = str(path)
         raise
+
+
+def remove_left_overs(files: Iterable[Path]) -> int | None:
+    """Removes, of some files, the stand-ins that killed writers left behind; returns the process of one that lives."""
+    for file in list(files):
+        if match := _STAND_IN.fullmatch(file.name):
+            if _lives(process := int(match[1])):
+                return process
+            file.unlink(missing_ok=True)
+    return None
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -112,13 +112,13 @@ def test_the_last_epoch_is_tested_at_the_logit_one_half(multilabel_csv, tmp_path
         evaluation={"figures": False, "resamples": 0},
     )
     run = train(experiment, root=tmp_path)
-    best, last = (keras.models.load_model(path) for path in (run.best, run.last))
+    best, last = (keras.models.load_model(path) for path in (run.files.best, run.files.last))
     for first, second in zip(best.get_weights(), last.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
     thresholds = predictions_layer(best).thresholds
     np.testing.assert_allclose(np.log(np.array(thresholds) / (1 - np.array(thresholds))), 0.5, rtol=1e-12)
     # Nothing moves at this rate: with a threshold of 0.62 and logits near zero few labels are ever present.
-    assert len(pd.read_csv(run.history)) == 3
+    assert len(pd.read_csv(run.files.history)) == 3
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,14 @@ def test_the_guides_method_is_short_trains_and_is_read_again(outside, multilabel
     experiment = override(experiment, ["methods.ChannelGain.strength=0.25"])[0]
     assert experiment.methods[0].strength == 0.25
     run = train(experiment, root=tmp_path)
-    assert run.experiment() == experiment
+    assert run.experiment == experiment
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("uint8")
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     assert model.predict(images, verbose=0).shape == (2, 3)
     # In another process nothing is known of the method but what its package brings when it is imported.
     code = (
         "import keras, rsml.layers, my_package.channel_gain\n"
-        f"model = keras.models.load_model({str(run.best)!r})\n"
+        f"model = keras.models.load_model({str(run.files.best)!r})\n"
         "print([layer.strength for layer in model.layers if type(layer).__name__ == 'Gain'])"
     )
     found = subprocess.run(

@@ -1,5 +1,5 @@
 from rsml.utils.tables import render
-from rsml.utils.text import counted, in_a_line
+from rsml.utils.text import counted
 
 
 def test_a_table_that_is_too_wide_is_folded_behind_its_first_column():
@@ -22,9 +22,3 @@ def test_one_column_wider_than_the_line_is_still_shown():
 def test_numbers_have_their_nouns():
     assert counted(0, "image") == "0 images" and counted(1, "query", "queries") == "1 query"
     assert counted(2, "query", "queries") == "2 queries"
-
-
-def test_an_exception_is_its_first_line_or_its_type():
-    assert in_a_line(ValueError("\n one\ntwo")) == "one"
-    assert in_a_line(KeyError()) == "KeyError"
-    assert in_a_line(ValueError("x" * 300)) == "x" * 200
