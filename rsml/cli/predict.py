@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rsml.cli.options import add, numbers, positive
+from rsml.cli.options import add, numbers, picked, positive
 from rsml.tasks import task
 
 if TYPE_CHECKING:
@@ -118,16 +118,7 @@ def _measure(options: argparse.Namespace, model: SceneModel, run: Run | None) ->
     from rsml.evaluation.report import headline_table, per_label_table
     from rsml.prediction.labelling import measure_split
 
-    done = measure_split(
-        model,
-        run,
-        data=options.data,
-        labels=options.labels,
-        root=options.root,
-        split=options.split,
-        out=options.out,
-        batch_size=options.batch_size,
-    )
+    done = measure_split(model, run, **picked(options, "data", "labels", "root", "split", "out", "batch_size"))
     if options.as_json:
         print(json.dumps(done.summary))
         return 0

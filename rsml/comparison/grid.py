@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import re
 import time
@@ -75,7 +74,10 @@ class Comparison:
         """The tables, aligned, and what one seed does not say."""
         from rsml.utils.tables import render
 
-        said = "\n".join(title + render(*rows) for title, rows in self._tables())
+        # A difference stays beside its metric.
+        said = "\n".join(
+            title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
+        )
         if self.runs["seed"].nunique() == 1:
             said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
         return said
@@ -123,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.files.metrics.read_text(encoding="utf-8"))
+    measured = run.evaluation
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
@@ -170,7 +172,8 @@ def compare(
     from rsml.tasks import task
 
     key = axis_of("--curve", curve)[0] if curve else ""
-    rows, taken = [], []
+    rows: list[dict[str, Any]] = []
+    taken: list[float] = []
     to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
         left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))

@@ -14,6 +14,7 @@ import tensorflow as tf
 from rsml.data.images import ImageError
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove_left_overs, replacing
+from rsml.utils.guard import map_npy
 from rsml.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def cached_images(
                     "name a folder on another disk, or do without a cache"
                 )
             _write(path, batches, (len(files), *shape))
-        return np.load(path, mmap_mode="r")
+        return map_npy(path, kinds="u", ndim=4)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cache: cannot keep images in {path.parent}: {reason}; name another folder") from None

@@ -14,8 +14,8 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from rsml.data.options import Task
 from rsml.data.tables import binary_values, read_cells, share_values
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 

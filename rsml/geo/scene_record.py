@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rsml.geo.tiles import KEPT, Measures
 from rsml.raster.grid import Grid, crs_code
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
+from rsml.utils.guard import read_json
 
 NOTE, TABLE, JOURNAL = "scene.json", "tiles.csv", "journal.csv"
 _MEASURES = list(Measures.__dataclass_fields__)
@@ -105,12 +105,9 @@ class SceneRecord:
 
     def _read_note(self) -> dict[str, Any] | None:
         note = self.folder / NOTE
-        try:
-            return json.loads(note.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
-        except ValueError:
-            raise UserError(f"{note}: not readable as the note of a scene; remove {self.folder}") from None
+        if note.is_file():
+            found: dict[str, Any] = read_json(note, advice=f"remove {self.folder}")
+            return found
         if self.folder.is_dir() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise UserError(f"{self.folder}: holds other files and no {NOTE}; choose another --out")
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rsml.raster.scene import Scene
 from rsml.raster.windows import Block, WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, write_json
+from rsml.utils.guard import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,5 @@ def identity_of(model: SceneModel) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable ({error}); start the map over with --fresh") from None
+    kept: dict[str, Any] = read_json(file, advice="start the map over with --fresh")
+    return kept

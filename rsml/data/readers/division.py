@@ -30,6 +30,7 @@ from rsml.data.tables import write_rows
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove_left_overs, replacing, write_json
 from rsml.utils.guard.json_files import read_json
+from rsml.utils.locks import LOCK, lock
 from rsml.utils.progress import progress_bar
 
 NOTES, UNFINISHED = "division.json", "division.unfinished.json"
@@ -112,7 +113,7 @@ class DivisionFolder:
             self._remove_left_overs(self.path.iterdir())
             for note in (self.path / NOTES, self.path / UNFINISHED):
                 note.unlink(missing_ok=True)  # of no bytes, or it would have been read
-            if any(self.path.iterdir()):
+            if any(file.name != LOCK for file in self.path.iterdir()):
                 raise UserError(f"{self.path} is not empty and holds no division; give a new or empty folder")
         return "new"
 
@@ -179,6 +180,10 @@ class DivisionFolder:
             same: `(samples,)` equal for images with the same pixels; listed in `duplicates.csv`.
             kept: `(samples,)` equal for all images kept together, where that is more; listed in `groups.csv`.
         """
+        with lock(self.path, "a division"):
+            return self._write(samples, same, kept)
+
+    def _write(self, samples: Samples, same: np.ndarray, kept: np.ndarray | None) -> Samples:
         about = self._about(samples)
         lists = {name: _named(samples, groups) for name, groups in (("same", same), ("kept", kept))}
         write_json(self.path / UNFINISHED, {**about, **lists})
