@@ -66,8 +66,8 @@ def word_vectors(
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(
-            f'word vectors: no file "{source}"; give "glove-300d", the path of a GloVe text file, "one-hot" or "random", or leave it '
-            f"out for {_BUILT_IN}"
+            f'word vectors: no file "{source}"; give "glove-300d", the path of a GloVe text file, '
+            f'"one-hot" or "random", or leave it out for {_BUILT_IN}'
         )
     return _average(names, lambda wanted: _read_text(path, wanted), str(path))
 
