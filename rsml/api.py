@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from rsml.utils.settings import Settings, nearest
 if TYPE_CHECKING:
     import keras
 
-Images = str | Path | Sequence[str | Path] | pd.DataFrame
+Images: TypeAlias = str | Path | Sequence[str | Path] | pd.DataFrame
 _WRITTEN_SHORT = ("methods", "objective")
 
 

@@ -65,7 +65,7 @@ class TaskRow:
         module, _, name = getattr(self, field).partition(":")
         return getattr(importlib.import_module(module), name)
 
-    def measure(self, labels: np.ndarray, scores: np.ndarray, thresholds: Any = 0.5) -> dict[str, Any]:
+    def measure(self, labels: Any, scores: Any, thresholds: Any = 0.5) -> dict[str, Any]:
         """All metrics, those of each label included.
 
         Args:

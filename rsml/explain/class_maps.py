@@ -67,7 +67,7 @@ class ClassMaps:
         self.after = chosen.name
         tensor = chosen.outputs[0]
         self.grid = _grid(chosen, graph)
-        self.size = tuple(tensor.shape[1:3]) if chosen.is_map else self.grid
+        self.size: Any = tuple(tensor.shape[1:3]) if chosen.is_map else self.grid
         logits = graph[next(call.inputs[0] for call in graph if call.layer is last)].outputs[0]
         self._both = keras.Model(model.input, [tensor, logits])
         self._compiled: dict[int, Callable[..., tf.Tensor]] = {}

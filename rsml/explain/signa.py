@@ -62,13 +62,16 @@ class SignaExplanation:
         if not self.layers:
             kinds = sorted({type(layer).__name__ for layer in model.layers if layer.weights})
             raise UserError(f"{model.name}: has no SIGNA layer (its layers are {', '.join(kinds)}); give a SIGNA run")
-        self.labels = predictions_layer(model).labels
+        last = predictions_layer(model)
+        if last is None:
+            raise UserError(f"{model.name}: no rsml classifier, whose labels are known; open it with rsml.load_model")
+        self.labels = last.labels
         self._folded = {name: layer.fold() for name, layer in self.layers.items()}
         folded = rebuild(model, replace=lambda layer: self._folded.get(layer.name, layer))
         graph = calls(folded)
         places = {call.name: place for place, call in enumerate(graph)}
         inputs = {name: graph[graph[places[name]].inputs[0]].outputs[0] for name in self.layers}
-        logits = graph[graph[places[predictions_layer(folded).name]].inputs[0]].outputs[0]
+        logits = graph[graph[places[last.name]].inputs[0]].outputs[0]
         # All that comes before the first SIGNA layer stays as it is, and is computed once.
         first = min(self.layers, key=places.__getitem__)
         start = inputs[first]

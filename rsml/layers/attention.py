@@ -212,7 +212,8 @@ def _roll(x: Any, shifts: tuple[int, ...]) -> Any:
         size = x.shape[axis]
         if shift % size:
             before = (slice(None),) * axis
-            x = ops.concatenate([x[(*before, slice(shift, size))], x[(*before, slice(0, shift))]], axis)
+            parts = (*before, slice(shift, size)), (*before, slice(0, shift))
+            x = ops.concatenate([x[part] for part in parts], axis)
     return x
 
 
@@ -227,7 +228,7 @@ def _relative_places(window: int) -> np.ndarray:
 @cache
 def _mask(height: int, width: int, window: int, shifts: tuple[int, ...]) -> np.ndarray:
     """`(windows, 1, tokens, tokens)`: -100 between tokens that only the shift brought together."""
-    region = np.zeros((height, width))
+    region: np.ndarray = np.zeros((height, width))
     for count, (rows, columns) in enumerate(
         (rows, columns)
         for rows in (slice(0, -window), slice(-window, -shifts[0]), slice(-shifts[0], None))

@@ -34,7 +34,7 @@ class Tokens(keras.layers.Layer):
     def __init__(self, registers: int = 0, positions: bool = True, grid: tuple[int, int] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.registers, self.positions = registers, positions
-        self.grid = tuple(grid) if grid else None
+        self.grid: Any = tuple(grid) if grid else None  # rows and columns, known once it is built
 
     def build(self, input_shape: Any) -> None:
         _, height, width, channels = input_shape

@@ -1,5 +1,7 @@
 """Put a layer after any layer of a functional model."""
 
+from typing import Any
+
 import keras
 
 from rsml.layers.tokens import MapToTokens, TokensToMap
@@ -43,7 +45,7 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
     grid = _grid_of(model) if len(tensor.shape) == 3 else None
     patches = {}
 
-    def after(called, outputs):
+    def after(called: Any, outputs: Any) -> Any:
         if called.name == grid:
             patches["map"] = outputs
         if called.name != name:

@@ -29,7 +29,7 @@ def vgg16_bn(name: str, image_size: tuple[int, int], bands: int = 3) -> keras.Mo
     image = x = scaled_pixels(image_size, bands)
     place = 0
     for width in _WIDTHS:
-        if width == "pool":
+        if isinstance(width, str):
             x = keras.layers.MaxPooling2D(2, 2, name=f"features_{place}")(x)
             place += 1
         else:

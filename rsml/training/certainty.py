@@ -1,4 +1,4 @@
-"""How sure a run's model is: calibration, thresholds and promise, settled on the validation part and kept in the model."""
+"""How sure a run's model is: calibration, thresholds and promise, settled on the validation part."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class Certainty:
     def keep(self, model: keras.Model) -> bool:
         """Puts it into the model's last layer; returns whether there was anything to keep."""
         last = predictions_layer(model)
+        assert last is not None  # a run's model
         last.calibration = None if self.calibration is None else self.calibration.as_dict()
-        last.thresholds = self.thresholds
+        last.thresholds = None if self.thresholds is None else self.thresholds.tolist()
         last.promise = None if self.promise is None else asdict(self.promise)
         # Keras goes on predicting with the function that it traced before.
         model.make_predict_function(force=True)
@@ -57,7 +58,7 @@ class Certainty:
         if row.shares:
             return found
         scores = self.scores(raw)
-        options = {"activation": row.activation, "resamples": resamples}
+        options: dict[str, Any] = {"activation": row.activation, "resamples": resamples}
         found["calibration"] = {"method": None, "images": 0, "before": reliability(part.labels, raw, **options)}
         if self.calibration is not None:
             about = {"method": self.calibration.method, "images": self.calibration.images}

@@ -41,7 +41,9 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     scores = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
     if options.tune_thresholds and row.thresholds and "valid" in parts:
         thresholds = tune_thresholds(parts["valid"].labels, scores["valid"], options.threshold_objective)
-        predictions_layer(model.model).thresholds = thresholds
+        last = predictions_layer(model.model)
+        assert last is not None  # a run's model
+        last.thresholds = thresholds.tolist()
         run.write_model(model.model, run.files.best)
         model = SceneModel.of(model.model)
     if experiment.training.h5:
@@ -64,8 +66,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             intervals=intervals.get(name),
         )
 
-    shown = next(iter(parts), None)
-    if shown is None:
+    shown = next(iter(parts), "")
+    if not shown:
         logger.info("neither a test nor a validation part: nothing to measure")
     else:
         with replacing(run.files.predictions) as beside, PredictionWriter(beside, model) as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -73,6 +73,9 @@ class _Grouped:
         """Sets each variable's fraction of the rate and its decay, in the order of `build`."""
         self._rates, self._decays, self._decoupled = rates, decays, decoupled
 
+    _get_variable_index: Callable[[Any], int]  # of the Keras optimizer that a subclass also is
+    assign_sub: Callable[[Any, Any], None]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         position = self._get_variable_index(variable)
         rate, decay = ops.cast(learning_rate, variable.dtype) * self._rates[position], self._decays[position]
@@ -80,7 +83,7 @@ class _Grouped:
             self.assign_sub(variable, variable * (decay * rate))
         elif decay:
             gradient = gradient + decay * ops.cast(variable, gradient.dtype)
-        super().update_step(gradient, variable, rate)
+        super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
 
 class GroupedAdam(_Grouped, keras.optimizers.Adam):

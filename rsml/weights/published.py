@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rsml.layers.preprocess import Preprocess
 from rsml.utils.errors import UserError
@@ -78,9 +79,11 @@ def _folders() -> Iterator[Path]:
 
 
 def _hash_is_right(path: Path, name: str | None = None) -> bool:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest.startswith((name or path.name).removesuffix(".pth").rpartition("-")[2])
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest().startswith((name or path.name).removesuffix(".pth").rpartition("-")[2])
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ _SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B0
 _SENTINEL2_MEAN = (1612.9, 1397.6, 1322.3, 1373.1, 1561, 2108.4, 2390.7, 2318.7, 2581, 837.7, 22, 2195.2, 1537.4)
 _SENTINEL2_SCALE = (791, 854.3, 878.7, 1144.9, 1127.5, 1164.2, 1276, 1249.5, 1345.9, 577.5, 47.5, 1340, 1142.9)
 _SATLAS = ("B04", "B03", "B02", "B05", "B06", "B07", "B08", "B11", "B12")
-_REFLECTANCE = {"scale": (10000.0,), "values": (0.0, 10000.0)}
+_REFLECTANCE: dict[str, Any] = {"scale": (10000.0,), "values": (0.0, 10000.0)}
 # Names of files as TorchGeo publishes them, which tell the bands and the scaling that its transforms apply. Satlas
 # learned red, green and blue from the true-colour product, whose 255 is a reflectance value of 3558.
 _SENSORS: tuple[tuple[str, Sensor], ...] = (
