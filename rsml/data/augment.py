@@ -7,21 +7,24 @@ import numpy as np
 import pydantic
 import tensorflow as tf
 
+from rsml.data.distort import RandAugment, distort
+from rsml.data.geometry import Range, affine, crop, erase
 from rsml.utils.errors import UserError
 
 # ITU-R 601 luma as torchvision rounds it (rgb_to_grayscale); the three do not sum to one there either.
 LUMA = (0.2989, 0.587, 0.114)
 COLOUR_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
-
-Range = tuple[float, float]
+# Every further operation draws from a seed of its own, so that switching it on leaves all else as it was.
+_CROP, _DISTORT, _ERASE = 101, 102, 103
 
 
 class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
     """What may be done to a training image, and how strongly. The default flips and does nothing else.
 
     The colour operations have torchvision's meaning (`ColorJitter`, `RandomGrayscale`) on images of 0 to 255, in a
-    random order, clipped to [0, 255] after each. Geometry comes first (flips and quarter turns, then rotation and shift
-    in one resampling), then the colour jitter, then the random greyscale.
+    random order, clipped to [0, 255] after each. Geometry comes first (the crop, flips and quarter turns, then rotation
+    and shift in one resampling), then the colour jitter, the random greyscale, RandAugment and the erasing; images are
+    mixed last, within their batch.
 
     Args:
         horizontal_flip: Mirror left and right with probability one half.
@@ -37,6 +40,14 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
         rotation: Largest angle in degrees, to either side. Pixels from outside repeat the nearest edge.
         width_shift: Largest shift to either side, as a fraction of the width.
         height_shift: Largest shift up or down, as a fraction of the height.
+        crop: Share of the area that is cut out and stretched to the whole image: a range, such as (0.7, 1), or None.
+        crop_ratio: Range of the cut's width to its height.
+        randaugment: Further distortions, `{"operations": 2, "magnitude": 0.5}`, or None.
+        erase: Probability of filling a rectangle of 2 to 20 % of the image with noise.
+        mixup: Alpha of MixUp, such as 0.2; 0: off. Labels become shares, which terms that rank or compare labels
+            (GRN, R4C) cannot take.
+        cutmix: Alpha of CutMix, such as 1; 0: off.
+        mixed: Fraction of the images that are mixed, where either is on.
 
     Reference: `torchvision.transforms.ColorJitter` and `RandomGrayscale`.
     """
@@ -52,6 +63,18 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
     rotation: float = pydantic.Field(0.0, ge=0.0, le=180.0)
     width_shift: float = pydantic.Field(0.0, ge=0.0, lt=1.0)
     height_shift: float = pydantic.Field(0.0, ge=0.0, lt=1.0)
+    crop: Range | None = None
+    crop_ratio: Range = (1.0, 1.0)
+    randaugment: RandAugment | None = None
+    erase: float = pydantic.Field(0.0, ge=0.0, le=1.0)
+    mixup: float = pydantic.Field(0.0, ge=0.0, le=100.0)
+    cutmix: float = pydantic.Field(0.0, ge=0.0, le=100.0)
+    mixed: float = pydantic.Field(1.0, ge=0.0, le=1.0)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become shares."""
+        return bool((self.mixup or self.cutmix) and self.mixed)
 
     @pydantic.field_validator("brightness", "contrast", "saturation", mode="before")
     @classmethod
@@ -68,6 +91,14 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
     def _ordered(cls, value: Range | None) -> Range | None:
         if value is not None and not 0.0 <= value[0] <= value[1] < math.inf:
             raise ValueError(f"expected a range (low, high) with 0 <= low <= high, such as (0.6, 1.4), got {value}")
+        return value
+
+    @pydantic.field_validator("crop", "crop_ratio")
+    @classmethod
+    def _positive(cls, value: Range | None, field: pydantic.ValidationInfo) -> Range | None:
+        most = 1.0 if field.field_name == "crop" else 10.0
+        if value is not None and not 0.01 <= value[0] <= value[1] <= most:
+            raise ValueError(f"expected a range (low, high) with 0.01 <= low <= high <= {most:g}, got {value}")
         return value
 
 
@@ -139,7 +170,14 @@ def augment(image: tf.Tensor, options: Augment, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         (height, width, bands) float32, values 0 to 255.
     """
-    return apply_factors(image, options, draw_factors(options, seed))
+    seed = tf.convert_to_tensor(seed, tf.int64)
+    check_shape(options, tuple(image.shape))
+    if options.crop:
+        image = crop(image, options.crop, options.crop_ratio, seed + _CROP)
+    image = apply_factors(image, options, draw_factors(options, seed))
+    if options.randaugment:
+        image = distort(image, options.randaugment, seed + _DISTORT)
+    return erase(image, options.erase, seed + _ERASE) if options.erase else image
 
 
 def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Tensor:
@@ -153,7 +191,8 @@ def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Te
         image = tf.ensure_shape(tf.image.rot90(image, factors.quarters), image.shape)
     image = tf.cast(image, tf.float32)
     if options.rotation or options.width_shift or options.height_shift:
-        image = _rotate_and_shift(image, factors.angle, factors.shift_x, factors.shift_y)
+        cosine, sine = tf.cos(factors.angle), tf.sin(factors.angle)
+        image = affine(image, ((cosine, -sine), (sine, cosine)), (factors.shift_x, factors.shift_y))
     image = _jitter_colour(image, colour_operations(options), factors)
     if options.greyscale:
         image = tf.cond(factors.greyscale, lambda: _saturate(image, tf.constant(0.0)), lambda: image)
@@ -217,26 +256,3 @@ def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     matrix = _blend(np.eye(3 * together, dtype="float32"), to_grey, factor)
     mixed = tf.reshape(image, [-1, 3 * together]) @ matrix
     return _clip(tf.reshape(mixed, image.shape))
-
-
-def _rotate_and_shift(image: tf.Tensor, angle: tf.Tensor, shift_x: tf.Tensor, shift_y: tf.Tensor) -> tf.Tensor:
-    """Rotate counter-clockwise about the centre, then shift; bilinear, pixels from outside repeat the nearest edge.
-
-    The transform maps where a pixel goes to where it comes from: source = centre + R (target - centre - shift).
-    """
-    height, width, _ = image.shape
-    cosine, sine = tf.cos(angle), tf.sin(angle)
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    from_x = centre_x + shift_x * width
-    from_y = centre_y + shift_y * height
-    offset_x = centre_x - cosine * from_x + sine * from_y
-    offset_y = centre_y - sine * from_x - cosine * from_y
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack([cosine, -sine, offset_x, sine, cosine, offset_y, 0.0, 0.0])[None],
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
-    return tf.ensure_shape(moved[0], image.shape)
