@@ -49,18 +49,24 @@ class Term:
     """One summand of the training loss, and what belongs to it besides.
 
     A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
-    "images", as the network got them), and returns a scalar. One that keeps variables (a memory, a teacher) is a
-    `keras.layers.Layer` as well, its first base, so that they are saved and resumed.
+    "images", as the network got them), and returns a scalar. What it keeps from step to step (a memory, a teacher) is
+    the `state`, a layer whose variables are saved and resumed with the training.
 
     Attributes:
         name: What the summand is called in the history.
+        state: The layer that keeps the term's variables, there once the network is attached; None keeps nothing.
         watches: Outputs of the network that `measure` needs.
         measures: Names of what `measure` returns.
     """
 
     name: str
+    state: keras.layers.Layer | None = None
     watches: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+
+    def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
+        """Returns the summand, a scalar."""
+        raise NotImplementedError
 
     def attach(self, network: keras.Model) -> None:
         """Shows the term the network whose loss it is part of, with the weights that training begins with."""

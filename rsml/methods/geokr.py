@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import keras
-from keras import ops
 from pydantic import Field, PositiveInt, field_validator
 
-from rsml.losses import TeacherConsistency
 from rsml.methods.base import LabelContext, Method, Term
+
+if TYPE_CHECKING:
+    import keras
 
 BATCH = 16
 """The batch that the published steps are counted in."""
@@ -51,6 +51,8 @@ class GeoKR(Method):
 
     def updates_after(self, images: Any) -> Any:
         """How many times the teacher has moved once that many images were seen, by the schedule."""
+        from keras import ops
+
         last = self.update_steps[-1] * BATCH
         first = sum(ops.cast(images >= step * BATCH, "int64") for step in self.update_steps[:-1])
         return first + images // last
@@ -59,55 +61,28 @@ class GeoKR(Method):
         return [TeacherTerm(self)] if self.teacher else []
 
 
-class TeacherTerm(keras.layers.Layer, Term):
+class TeacherTerm(Term):
     """Consistency of the student with its teacher, which follows it.
 
     Args:
         options: The method's options.
     """
 
+    name = "consistency"
+
     def __init__(self, options: GeoKR) -> None:
-        super().__init__(name="consistency", dtype="float32")
         self._options = options
-        self._loss = TeacherConsistency()
 
     def attach(self, network: keras.Model) -> None:
-        logits = keras.Model(network.input, network.output["logits"], name="student_logits")
-        self.teacher = keras.models.clone_model(logits)
-        self.teacher.set_weights(logits.get_weights())
-        self._move = _mover(self.teacher, logits, self._options.alpha)
-        # Not `self.teacher.trainable = False`: batch normalisation would take that for inference.
-        for variable in self.teacher.trainable_variables:
-            variable.trainable = False
-        self.images = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="images")
-        self.moved = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="moved")
-        self.built = True
+        import keras
 
-    def call(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
-        # The student's step comes after the loss, so what is due after a step is done before the next one.
-        self._follow()
-        self.images.assign_add(ops.cast(ops.shape(labels)[0], "int64"))
-        return self._loss(self.teacher(outputs["images"], training=True), outputs["logits"])
+        from rsml.layers import MeanTeacher
+        from rsml.losses import TeacherConsistency
 
-    def _follow(self) -> None:
-        if self._options.update == "step":
-            due = ops.cast(self.images > 0, "int64")
-        else:
-            due = self._options.updates_after(ops.convert_to_tensor(self.images)) - self.moved
+        student = keras.Model(network.input, network.output["logits"], name="student_logits")
+        schedule = self._options.updates_after if self._options.update == "schedule" else None
+        self.state = MeanTeacher(student, self._options.alpha, schedule, name=self.name)
+        self._loss = TeacherConsistency()
 
-        def move() -> Any:
-            self._move()
-            return self.moved.assign_add(1)
-
-        ops.cond(due > 0, move, lambda: ops.convert_to_tensor(self.moved))
-
-
-def _mover(teacher: keras.Model, student: keras.Model, alpha: float) -> Callable[[], None]:
-    """What moves the teacher's weights towards the student's; a function, so that the student is not tracked twice."""
-    pairs = [(own, other) for own, other in zip(teacher.weights, student.weights, strict=True) if own.trainable]
-
-    def move() -> None:
-        for own, other in pairs:
-            own.assign(alpha * own + (1 - alpha) * other)
-
-    return move
+    def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
+        return self._loss(self.state(outputs["images"]), outputs["logits"])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import keras
 import numpy as np
-from keras import ops
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from rsml.layers import NeighborMemory, Probe
 from rsml.methods.base import LabelContext, Method, Term
 from rsml.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -63,6 +63,10 @@ class GRN(Method):
         return not self.bce or self.classifier == "projection"
 
     def logits(self, features: Any, context: LabelContext) -> dict[str, Any]:
+        import keras
+
+        from rsml.layers import Probe
+
         dense = keras.layers.Dense if self.bce else Probe
         head = dense(len(context.names), kernel_initializer="he_normal", name="logits", dtype="float32")
         if self.classifier == "features":
@@ -87,15 +91,19 @@ class GRN(Method):
         return self.momentum_steps[max(begun)] if begun else self.momentum
 
     def _projection(self, features: Any) -> Any:
+        import keras
+
         dense = keras.layers.Dense(self.dim, kernel_initializer="he_normal", name="projection", dtype="float32")
         return dense(features)
 
 
 def _unit_length(projection: Any) -> Any:
+    import keras
+
     return keras.layers.UnitNormalization(name="embedding", dtype="float32")(projection)
 
 
-class NeighborTerm(keras.layers.Layer, Term):
+class NeighborTerm(Term):
     """SNDL of a batch against the memory, which then takes up the batch.
 
     Args:
@@ -103,12 +111,14 @@ class NeighborTerm(keras.layers.Layer, Term):
         context: Gives the labels of the images in the memory, the number of epochs and the seed.
     """
 
-    watches: ClassVar[tuple[str, ...]] = ("embedding",)
-    measures: ClassVar[tuple[str, ...]] = ("knn_samples_f1",)
+    name = "sndl"
+    watches = ("embedding",)
+    measures = ("knn_samples_f1",)
 
     def __init__(self, options: GRN, context: LabelContext) -> None:
-        super().__init__(name="sndl", dtype="float32")
-        self.memory = NeighborMemory(
+        from rsml.layers import NeighborMemory
+
+        self.state = self.memory = NeighborMemory(
             len(context.training_labels),
             options.dim,
             context.training_labels,
@@ -119,16 +129,16 @@ class NeighborTerm(keras.layers.Layer, Term):
             seed=context.seed,
         )
         self._options, self._labels, self._epochs = options, context.training_labels, context.epochs
-        self.built = True
 
-    def call(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
+    def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
+        from keras import ops
+
         return ops.mean(self.memory(outputs["embedding"], index, training=True))
 
     def begin_epoch(self, epoch: int) -> None:
         self.memory.momentum = self._options.momentum_at(epoch, self._epochs)
 
     def measure(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        # Retrieval uses trained runs, so it stands above methods and cannot be imported with them.
         from rsml.evaluation.neighbors import knn_f1
 
         bank = self.memory.memory.numpy()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import keras
 from pydantic import Field, PositiveInt, model_validator
 
-from rsml.layers import SqueezeExcite
 from rsml.methods.base import LabelContext, Method
 from rsml.methods.objectives import ImprovedCrossEntropy
-from rsml.models.backbones import Backbone, smallest_image_size
 from rsml.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from rsml.models.backbones import Backbone
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -53,6 +53,10 @@ class ICE(Method):
         return self
 
     def extend_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        import keras
+
+        from rsml.layers import SqueezeExcite
+
         self._refuse_small_maps(backbone)
         excite = SqueezeExcite(self.ratio, use_bias=False, kernel_initializer="he_normal", name="ice_squeeze_excite")
         backbone = backbone.append(excite)
@@ -61,6 +65,8 @@ class ICE(Method):
         return backbone.append(keras.layers.MaxPooling2D(self.pool, strides=1, name="ice_max_pool"))
 
     def logits(self, features: Any, context: LabelContext) -> Any:
+        import keras
+
         x = features
         for number, (rate, width) in enumerate(zip(self.dropouts, (*self.widths, None), strict=True), start=1):
             if rate:
@@ -73,6 +79,8 @@ class ICE(Method):
         return ImprovedCrossEntropy() if task == "single-label" else None
 
     def _refuse_small_maps(self, backbone: Backbone) -> None:
+        from rsml.models.backbones import smallest_image_size
+
         height, width = backbone.model.output_shape[1:3]
         if min(height, width) >= self.pool:
             return

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from rsml.graph import word_vectors
-from rsml.layers import LabelGraphClassifier
 from rsml.methods.base import LabelContext, Method
 from rsml.methods.signa import label_graph
 
@@ -40,6 +39,8 @@ class MLGCN(Method):
         return self.pool
 
     def logits(self, features: Any, context: LabelContext) -> Any:
+        from rsml.layers import LabelGraphClassifier
+
         layer = LabelGraphClassifier(
             label_graph(self.kind, self.threshold, context),
             word_vectors(context.names, self.word_vectors, seed=context.seed),

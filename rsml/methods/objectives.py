@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 from pydantic import BeforeValidator, Field
 
-from rsml import losses
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings
+
+if TYPE_CHECKING:
+    import keras
 
 LossFunction = Callable[[Any, Any], Any]
 """From labels and logits, both `(batch, labels)`, to a scalar."""
@@ -32,6 +32,9 @@ class CrossEntropy(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns the loss; `weights` multiplies each label's positives, or each class's images."""
+        # The numerically stable forms with weights are TensorFlow's; keras.ops has none.
+        import tensorflow as tf
+
         scale = None if weights is None else tf.constant(weights, tf.float32)
 
         def multi_label(labels: Any, logits: Any) -> Any:
@@ -58,7 +61,9 @@ class NoObjective(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns a loss that is always zero."""
-        return lambda labels, logits: tf.zeros(())
+        from keras import ops
+
+        return lambda labels, logits: ops.zeros(())
 
 
 class Asymmetric(Settings):
@@ -77,6 +82,8 @@ class Asymmetric(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns the loss, averaged over images and labels."""
+        from rsml import losses
+
         refuse_task(self.kind, "multi-label", task)
         refuse_weights(self.kind, weights)
         return wrapped(losses.AsymmetricLoss(self.gamma_negative, self.gamma_positive, self.clip, from_logits=True))
@@ -96,6 +103,8 @@ class Focal(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns the loss, averaged over images and labels."""
+        from rsml import losses
+
         refuse_task(self.kind, "multi-label", task)
         refuse_weights(self.kind, weights)
         return wrapped(losses.FocalLoss(self.gamma, self.alpha, from_logits=True))
@@ -113,6 +122,8 @@ class ImprovedCrossEntropy(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns the loss, averaged over images."""
+        from rsml import losses
+
         refuse_task(self.kind, "single-label", task)
         refuse_weights(self.kind, weights)
         return wrapped(losses.ImprovedCrossEntropy(from_logits=True, label_smoothing=self.label_smoothing))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
-from rsml.losses import FeatureRanking, LabelRanking, SampleRanking
 from rsml.methods.base import LabelContext, Method, Term
 from rsml.methods.objectives import NoObjective
+
+if TYPE_CHECKING:
+    import keras
 
 
 class R4C(Method):
@@ -64,7 +65,9 @@ class R4C(Method):
         return NoObjective()
 
     def terms(self, context: LabelContext) -> list[Term]:
-        terms = []
+        from rsml.losses import FeatureRanking, LabelRanking, SampleRanking
+
+        terms: list[Term] = []
         if self.feature_weight:
             terms.append(RankingTerm(FeatureRanking(self.feature_alpha, "sum"), "features", self.feature_weight))
         if self.ranking_weight:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from rsml.layers import SqueezeExcite
 from rsml.methods.base import LabelContext, Method, Places
-from rsml.models.backbones import Backbone
+
+if TYPE_CHECKING:
+    from rsml.models.backbones import Backbone
 
 
 class SENet(Method):
@@ -28,6 +29,8 @@ class SENet(Method):
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label", "proportions")
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        from rsml.layers import SqueezeExcite
+
         for place in self.after:
             backbone = backbone.insert_after(place, SqueezeExcite(ratio=self.ratio, name=f"squeeze_excite_{place}"))
         return backbone

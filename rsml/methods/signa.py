@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
-from rsml.layers import SIGNA
 from rsml.methods.base import LabelContext, Method, Places
-from rsml.models.backbones import Backbone
 from rsml.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rsml.models.backbones import Backbone
 
 
 class Signa(Method):
@@ -50,6 +53,8 @@ class Signa(Method):
     gnn_options: dict[Literal["reverse_edges", "edge_weights", "self_loops", "l2_normalize"], bool] = {}
 
     def modify_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        from rsml.layers import SIGNA
+
         graph = label_graph(self.kind, self.threshold, context)
         vectors = word_vectors(context.names, self.word_vectors, seed=context.seed)
         for place in self.after:
@@ -71,7 +76,7 @@ class Signa(Method):
         return backbone
 
 
-def label_graph(kind: str, threshold: float, context: LabelContext):
+def label_graph(kind: str, threshold: float, context: LabelContext) -> np.ndarray:
     """The thresholded label graph of the training part, for multi-label data of two labels or more."""
     if len(context.names) < 2:
         raise UserError(f"method '{kind}' needs a graph of labels, and the data has only '{context.names[0]}'")

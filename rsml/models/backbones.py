@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
 
 from rsml.layers.preprocess import MODES, Preprocess, extend
 from rsml.models.insert import insert_after
-from rsml.models.resnet18 import hub_name, resnet18
+from rsml.models.resnet import hub_name, resnet
 from rsml.models.small import small
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
@@ -47,7 +48,7 @@ _FAMILIES = {
     "xception": "tf",
 }
 _SCALED_OTHERWISE = dict.fromkeys(("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"), "signed")
-_OWN = {"small": (small, "tf"), "resnet18": (resnet18, "torch")}
+_OWN = {"small": (small, "tf"), "resnet18": (partial(resnet, "resnet18"), "torch")}
 _SMALLEST = 32
 _SCALERS = (Preprocess, keras.layers.Rescaling, keras.layers.Normalization)
 
@@ -280,7 +281,7 @@ def _own_imagenet(name: str, size: tuple[int, int]) -> keras.Model:
         raise UserError(
             f"{name} has no ImageNet weights; start at random (--set model.weights=None), or name another backbone."
         )
-    core = resnet18(size)
+    core = resnet("resnet18", size)
     try:
         import keras_hub  # noqa: F401
     except ImportError:

@@ -89,8 +89,8 @@ class Canvas:
     def noise(self, feature: float, which: int = 0) -> np.ndarray:
         """Returns noise of about -2..2 with spots `feature` metres apart; `which` tells fields of one scene apart."""
         image = noise.window(self.extent, feature, self._offsets[which], self.work)
-        values = np.asarray(image, np.float32)
-        values = values - np.float32(128)
+        values = np.asarray(image).astype(np.float32)
+        values -= np.float32(128)
         values *= np.float32(1 / 50)
         return values
 
@@ -174,7 +174,8 @@ class Canvas:
 
     def paint(self, mask: np.ndarray, material: int, colour: Colour | Image.Image, height: float | None = None) -> None:
         """Fills where a boolean `(work, work)` mask is true, with one colour or an RGB image."""
-        stencil = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+        # One-bit stencils are pasted without blending: a fifth of the time.
+        stencil = Image.fromarray(mask)
         if isinstance(colour, Image.Image):
             layer = colour.copy()
             layer.putalpha(material)
@@ -269,29 +270,31 @@ class Canvas:
         """
         *bands, alpha = self.image.split()
         material = np.asarray(alpha)
-        bands = [np.asarray(band, np.float32) for band in bands]
+        bands = [np.asarray(band).astype(np.float32) for band in bands]
         fine = max(0.8, 2.2 * self.extent / self.work)
         slow = self.noise(24, 0)
-        light = slow * _MOTTLE.take(material)
-        light += self.noise(fine, 1) * _GRAIN.take(material)
+        index = material.astype(np.intp)
+        light = slow * _MOTTLE.take(index)
+        light += self.noise(fine, 1) * _GRAIN.take(index)
         light += np.float32(1)
         for kind, values, colour in self._patterns:
             where = material == kind
             if colour is None:
-                light += np.where(where, values, np.float32(0))
+                np.add(light, values, out=light, where=where)
             else:
-                share = np.where(where, values, np.float32(0))
-                bands = [band + share * (second - band) for band, second in zip(bands, colour, strict=True)]
+                for band, second in zip(bands, colour, strict=True):
+                    np.add(band, values * (second - band), out=band, where=where)
         sun = self.sun
-        ground = np.asarray(self.height, np.int16)
-        if ground.max() > 0:
+        relief = _RELIEF.take(index)
+        if relief.any():
+            ground = np.asarray(self.height, np.int16)
             slope = shifted(ground, -round(1.4 * sun[0]), -round(1.4 * sun[1])) - shifted(
                 ground, round(1.4 * sun[0]), round(1.4 * sun[1])
             )
             steepness = np.float32(self.work / HEIGHT_UNITS * 0.16)
-            light += np.clip(slope * steepness, np.float32(-0.5), np.float32(0.42)) * _RELIEF.take(material)
+            light += np.clip(slope * steepness, np.float32(-0.5), np.float32(0.42)) * relief
         shadow = self.shadows()
-        tint = self.noise(17, 2) * _TINT.take(material)
+        tint = self.noise(17, 2) * _TINT.take(index)
         result = []
         for band, dark, lean in zip(bands, darkness, (1.0, -0.15, 0.1), strict=True):
             lit = tint * np.float32(lean)

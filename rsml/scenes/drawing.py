@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 
-from rsml.scenes import nature, settlements, transport
+from rsml.scenes import nature, roads, settlements, sport, transport
 from rsml.scenes.canvas import Canvas
 from rsml.scenes.materials import LABEL_OF, LABELS, LAND_COVER, VISIBLE, season
 from rsml.utils.errors import UserError
@@ -19,25 +19,25 @@ from rsml.utils.errors import UserError
 _LAYOUTS: dict[str, tuple[Callable[[Canvas], None], float, float]] = {
     "agricultural": (nature.agricultural, 55, 110),
     "airplane": (transport.airplane, 58, 88),
-    "baseballdiamond": (settlements.baseballdiamond, 68, 110),
+    "baseballdiamond": (sport.baseballdiamond, 68, 110),
     "beach": (nature.beach, 70, 110),
     "buildings": (settlements.buildings, 65, 100),
     "chaparral": (nature.chaparral, 50, 85),
     "denseresidential": (settlements.denseresidential, 60, 90),
     "forest": (nature.forest, 50, 85),
-    "freeway": (transport.freeway, 58, 90),
+    "freeway": (roads.freeway, 58, 90),
     "golfcourse": (nature.golfcourse, 70, 105),
     "harbor": (transport.harbor, 48, 76),
-    "intersection": (transport.intersection, 58, 85),
+    "intersection": (roads.intersection, 58, 85),
     "mediumresidential": (settlements.mediumresidential, 68, 95),
     "mobilehomepark": (settlements.mobilehomepark, 60, 88),
-    "overpass": (transport.overpass, 62, 95),
+    "overpass": (roads.overpass, 62, 95),
     "parkinglot": (settlements.parkinglot, 50, 75),
     "river": (nature.river, 65, 105),
     "runway": (transport.runway, 60, 95),
     "sparseresidential": (nature.sparseresidential, 62, 90),
     "storagetanks": (transport.storagetanks, 62, 95),
-    "tenniscourt": (settlements.tenniscourt, 55, 85),
+    "tenniscourt": (sport.tenniscourt, 55, 85),
 }
 
 SCENES: tuple[str, ...] = tuple(_LAYOUTS)
@@ -57,6 +57,13 @@ class Scene:
         transform: `(a, b, c, d, e, f)` of the affine map from (column, row) to metres, in rasterio's order.
         crs: the coordinate system of these metres.
         ground_sampling: side of a pixel in metres.
+        materials: `(finer * size, finer * size)` uint8, what the sheet is made of that the image was taken of, at a
+            whole number of samples a pixel; numbers of `rsml.scenes.materials.MATERIALS`.
+
+    Example:
+        >>> scene = draw(10, size=64)
+        >>> scene.scene, scene.mask("ship").shape
+        ('harbor', (64, 64))
     """
 
     image: np.ndarray
@@ -66,6 +73,23 @@ class Scene:
     transform: tuple[float, float, float, float, float, float]
     crs: str
     ground_sampling: float
+    materials: np.ndarray
+
+    def coverage(self, label: str) -> np.ndarray:
+        """The share of each pixel that one label covers, `(size, size)` float32.
+
+        Its mean is what decides on the label: it is given from `rsml.scenes.materials.VISIBLE` on.
+        """
+        if label not in LABELS:
+            raise UserError(f"label: expected one of {', '.join(LABELS)}; found {label!r}.")
+        size = len(self.image)
+        finer = len(self.materials) // size
+        found = (LABELS.index(label) == LABEL_OF)[self.materials]
+        return found.reshape(size, finer, size, finer).mean((1, 3), dtype=np.float32)
+
+    def mask(self, label: str) -> np.ndarray:
+        """Where one label is to be seen, `(size, size)` bool: pixels of which any part is covered by it."""
+        return self.coverage(label) > 0
 
 
 def draw(index: int, *, seed: int = 0, size: int = 128, scene: str | None = None) -> Scene:
@@ -110,6 +134,7 @@ def draw(index: int, *, seed: int = 0, size: int = 128, scene: str | None = None
         transform=(sampling, 0.0, east, 0.0, -sampling, north),
         crs="EPSG:32612",
         ground_sampling=sampling,
+        materials=material,
     )
 
 
@@ -126,16 +151,16 @@ def _photograph(canvas: Canvas, size: int, finer: int, rng: random.Random) -> np
     bands = canvas.finish((dark * 1.03, dark, dark * 0.88))
     light = rng.uniform(0.72, 1.2)
     contrast, haze = rng.uniform(0.8, 1.15), rng.uniform(0, 34)
-    warmth, green = rng.uniform(-0.09, 0.09), rng.uniform(-0.05, 0.05)
-    gains = (1 + warmth, 1 + green, 1 - warmth)
+    warmth, tint = rng.uniform(-0.09, 0.09), rng.uniform(-0.05, 0.05)
+    gains = (1 + warmth, 1 + tint, 1 - warmth)
     air = (0.92, 1.0, 1.08)
     saturation = rng.uniform(0.5, 1.1)
-    photo = Image.merge("RGB", [band.reduce(finer) for band in bands])
+    bands = [band.reduce(finer) for band in bands]
     blur = rng.uniform(0.0, 0.6) * size / 128
     if blur > 0.3:
-        photo = photo.filter(ImageFilter.BoxBlur(blur))
-    pixels = np.asarray(photo, np.float32)
-    grey = pixels[..., 0] * np.float32(0.3) + pixels[..., 1] * np.float32(0.59) + pixels[..., 2] * np.float32(0.11)
+        bands = [band.filter(ImageFilter.BoxBlur(blur)) for band in bands]
+    red, green, blue = pixels = [np.asarray(band).astype(np.float32) for band in bands]
+    grey = red * np.float32(0.3) + green * np.float32(0.59) + blue * np.float32(0.11)
     grey *= np.float32(1 - saturation)
     # The sum of three uniform bytes comes close to a normal law, and is an integer: equal on every machine.
     strength = rng.uniform(1.0, 5.0)
@@ -146,7 +171,7 @@ def _photograph(canvas: Canvas, size: int, finer: int, rng: random.Random) -> np
         grain += noise[band, 1]
         grain += noise[band, 2]
         grain *= np.float32(strength / 128)
-        grain += (pixels[..., band] * np.float32(saturation) + grey) * np.float32(contrast * light * gain)
+        grain += (pixels[band] * np.float32(saturation) + grey) * np.float32(contrast * light * gain)
         grain += np.float32(118 * light * gain * (1 - contrast) + haze * part - 382.5 * strength / 128)
         result[..., band] = np.clip(grain, 0, 255)
     return result

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from rsml.scenes.canvas import Canvas
+from rsml.scenes.ground import tree_line
 from rsml.scenes.materials import (
     FIELD,
     FIXTURE,
@@ -24,7 +25,8 @@ from rsml.scenes.materials import (
     shade,
     vary,
 )
-from rsml.scenes.things import WHITE, car, house, ship, tree_line
+from rsml.scenes.structures import house
+from rsml.scenes.vehicles import WHITE, car, ship
 
 # A cosine as a table: numpy's own may differ in the last digit from one processor to another.
 _COSINE = np.array([math.cos(2 * math.pi * k / 256) for k in range(256)], np.float32)

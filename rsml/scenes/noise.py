@@ -65,7 +65,7 @@ def lookup(wavelength: int) -> np.ndarray:
 def crown(variant: int, radius: int, canvas: int, trunk: bool) -> tuple[Image.Image, Image.Image]:
     """Returns the outline and the height of a tree or shrub of `radius` pixels on a canvas of `canvas` pixels.
 
-    The outline is an 8-bit mask of 0 and 255; heights are in the canvas's units of 1/400 of its side.
+    The outline is a one-bit mask; heights are in the canvas's units of 1/400 of its side.
     """
     side = 2 * radius + 3
     axis = (np.arange(side) - (side - 1) / 2) / max(radius, 1)
@@ -82,4 +82,4 @@ def crown(variant: int, radius: int, canvas: int, trunk: bool) -> tuple[Image.Im
     unit = radius * 400 / canvas
     height = (9 if trunk else 1) + unit * (0.9 if trunk else 0.6) * dome * (1.1 + 0.45 * clumps)
     height = np.where(mask, np.clip(height, 1, 255), 0).astype(np.uint8)
-    return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), Image.fromarray(height)
+    return Image.fromarray(mask), Image.fromarray(height)

@@ -18,7 +18,7 @@ class Trainer(keras.Model):
     Args:
         network: Images to `{"logits", "features", ...}`.
         objective: The loss on the logits.
-        terms: Further summands; those that are layers have their variables saved with the training state.
+        terms: Further summands; the variables of their states are saved with the training state.
     """
 
     def __init__(self, network: keras.Model, objective: LossFunction, terms: Sequence[Term] = ()) -> None:
@@ -28,6 +28,8 @@ class Trainer(keras.Model):
         self.terms = list(terms)
         for term in self.terms:
             term.attach(network)
+        # Keras tracks the layers in a list, and their variables are resumed.
+        self.states = [term.state for term in self.terms if term.state is not None]
         names = ["objective", *(term.name for term in self.terms)] if self.terms else []
         self.summands = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True

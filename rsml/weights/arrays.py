@@ -2,11 +2,8 @@
 
 import io
 import json
-import pickle
 import re
-import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +13,10 @@ import h5py
 import numpy as np
 
 from rsml.utils.errors import UserError
+from rsml.weights.torch_files import Refused, bfloat16, read_safetensors, read_torch_legacy, read_torch_zip
+from rsml.weights.torch_names import keras_layers
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _MODELS = ("functional", "model", "network", "sequential")
 
 
@@ -80,14 +78,14 @@ def read_weights(source: str | Path) -> list[SourceLayer]:
         elif zipfile.is_zipfile(path):
             layers = _read_zip(path)
         elif head[:1] == b"\x80":
-            layers = _torch_layers(_read_torch_legacy(path))
+            layers = _torch_layers(read_torch_legacy(path))
         elif head[8:9] == b"{":
-            layers = _torch_layers(_read_safetensors(path))
+            layers = _torch_layers(read_safetensors(path))
         else:
             raise UserError(f"{path} is no weights file: neither HDF5, .keras, PyTorch, .npz nor safetensors inside.")
     except PermissionError:
         raise UserError(f"{path} cannot be read: no permission.") from None
-    except _Refused as error:
+    except Refused as error:
         raise UserError(
             f"{path} is a pickle that {error}; nothing in it was run. Save the model's state_dict() and give that file."
         ) from None
@@ -118,7 +116,7 @@ def _read_zip(path: Path) -> list[SourceLayer]:
             return _in_config_order(layers, json.loads(archive.read("config.json")))
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         if pickles:
-            return _torch_layers(_read_torch_zip(archive, pickles[0]))
+            return _torch_layers(read_torch_zip(archive, pickles[0]))
     if names and all(name.endswith(".npy") for name in names):
         with np.load(path, allow_pickle=False) as file:
             return _torch_layers(dict(file))
@@ -161,7 +159,7 @@ def _arrays(group: h5py.Group, place: str = "") -> Iterator[tuple[str, np.ndarra
 def _dataset(item: h5py.Dataset) -> np.ndarray:
     value = item[()]
     if item.attrs.get("dtype") == "bfloat16":
-        return _bfloat16(np.asarray(value).view(np.uint16))
+        return bfloat16(np.asarray(value).view(np.uint16))
     return np.asarray(value)
 
 
@@ -232,176 +230,12 @@ def _natural(key: str) -> tuple[str, int]:
     return found[1], int(found[2] or 0)
 
 
-# ---- PyTorch state files: read here, because torch is large and its own reader may run what a file says --------------
-
-_STORAGE_TYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-
-
-class _Refused(Exception):
-    """A pickle that wants more than tensors."""
-
-
-class _StateUnpickler(pickle.Unpickler):
-    """Admits dictionaries and tensors, and nothing else that a pickle could name."""
-
-    def __init__(self, file: Any, load_storage: Any):
-        super().__init__(file, encoding="utf-8")
-        self.load_storage = load_storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
-            return _rebuild_tensor
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return _rebuild_parameter
-        if module in ("torch", "torch.storage") and name in _STORAGE_TYPES:
-            return name
-        if (module, name) == ("torch", "Size"):
-            return tuple
-        raise _Refused(f"names {module}.{name}, which a file of tensors has no use for")
-
-    def persistent_load(self, identity: Any) -> Any:
-        return self.load_storage(identity)
-
-
-@dataclass
-class _Lazy:
-    """A tensor whose numbers come later in the file."""
-
-    storage: Any
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def array(self) -> np.ndarray:
-        data = self.storage()
-        needed = self.offset + 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
-        if min((self.offset, *self.shape, *self.stride)) < 0 or (0 not in self.shape and needed > data.size):
-            raise ValueError("a tensor reaches beyond its numbers")
-        if 0 in self.shape:
-            return np.zeros(self.shape, data.dtype)
-        strides = tuple(step * data.itemsize for step in self.stride)
-        return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, strides).copy()
-
-
-def _rebuild_tensor(storage: Any, offset: int, shape: tuple, stride: tuple, *_: Any) -> _Lazy:
-    return _Lazy(storage, offset, tuple(shape), tuple(stride))
-
-
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
-def _numbers(data: bytes, kind: str) -> np.ndarray:
-    kind = _STORAGE_TYPES[kind]
-    return _bfloat16(np.frombuffer(data, "<u2")) if kind == "bfloat16" else np.frombuffer(data, kind)
-
-
-def _bfloat16(bits: np.ndarray) -> np.ndarray:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def _read_torch_zip(archive: zipfile.ZipFile, pickled: str) -> dict[str, np.ndarray]:
-    folder = pickled[: -len("data.pkl")]
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder").strip() == b"big":
-        raise ValueError("it was written on a big-endian machine")
-
-    def load_storage(identity: tuple) -> Any:
-        _, kind, key, *_ = identity
-        return lambda: _numbers(archive.read(f"{folder}data/{key}"), kind)
-
-    return _state(_StateUnpickler(io.BytesIO(archive.read(pickled)), load_storage).load())
-
-
-def _read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
-    """The layout before PyTorch 1.6: pickles one after another, then the numbers of each storage."""
-    storages: dict[str, list] = {}
-
-    def load_storage(identity: tuple) -> Any:
-        _, kind, key, _, _, *view = identity
-        if view and view[0] is not None:
-            raise _Refused("holds views of storages, as only very old files do")
-        entry = storages.setdefault(key, [kind, None])
-        return lambda: entry[1]
-
-    with path.open("rb") as file:
-        if _StateUnpickler(file, load_storage).load() != TORCH_MAGIC:
-            raise UserError(f"{path} is a pickle, but no PyTorch state file; pickles from elsewhere are not opened.")
-        for _ in range(2):  # the protocol's number, and facts of the machine that wrote it
-            _StateUnpickler(file, load_storage).load()
-        state = _StateUnpickler(file, load_storage).load()
-        for key in _StateUnpickler(file, load_storage).load():
-            kind = storages[key][0]
-            count = struct.unpack("<q", file.read(8))[0]
-            width = 2 if _STORAGE_TYPES[kind] == "bfloat16" else np.dtype(_STORAGE_TYPES[kind]).itemsize
-            data = file.read(count * width)
-            if len(data) != count * width:
-                raise EOFError("the file ends in the middle of a tensor")
-            storages[key][1] = _numbers(data, kind)
-    return _state(state)
-
-
-def _state(loaded: Any) -> dict[str, np.ndarray]:
-    """The dictionary of tensors in a file, also when it lies under "state_dict" or "model"."""
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict):
-        raise ValueError("it holds no dictionary of tensors")
-    return {str(name): value.array() for name, value in loaded.items() if isinstance(value, _Lazy)}
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        if length > size:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(file.read(length))
-        data = file.read()
-    state = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        piece = data[begin:end]
-        if entry["dtype"] == "BF16":
-            state[name] = _bfloat16(np.frombuffer(piece, "<u2")).reshape(entry["shape"])
-        elif entry["dtype"] in kinds:
-            state[name] = np.frombuffer(piece, kinds[entry["dtype"]]).reshape(entry["shape"])
-    return state
+# ---- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
 def _torch_layers(state: dict[str, np.ndarray]) -> list[SourceLayer]:
-    """Turns `layer1.0.conv1.weight` of PyTorch's layout into the layer `layer1_0_conv1` of Keras's."""
-    modules: dict[str, dict[str, np.ndarray]] = {}
-    for key, value in state.items():
-        module, _, part = key.rpartition(".")
-        modules.setdefault(module.removeprefix("module."), {})[part] = value
-    layers = []
-    for module, parts in modules.items():
-        weight = parts.get("weight")
-        if weight is None:
-            continue
-        if weight.ndim == 4:
-            weight = weight.transpose(2, 3, 1, 0)
-        elif weight.ndim == 2:
-            weight = weight.T
-        names = ("bias", "running_mean", "running_var")
-        arrays = [weight, *(parts[name] for name in names if name in parts)]
-        values = {f"vars/{index}": array for index, array in enumerate(arrays)}
-        layers.append(SourceLayer(module.replace(".", "_"), "torch", values))
-    return layers
+    """The layers of a state in PyTorch's layout, in the names that the networks here have."""
+    return [
+        SourceLayer(name, "torch", {f"vars/{index}": array for index, array in enumerate(arrays)})
+        for name, arrays in keras_layers(state).items()
+    ]

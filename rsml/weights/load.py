@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 
+from rsml.layers.tokens import Tokens
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import SourceLayer, find_weights, read_weights, snake_case
 
@@ -79,8 +80,8 @@ def load_weights(model: keras.Model, source: str | Path | keras.Model) -> LoadRe
     """Loads weights into the layers of a model and reports layer by layer.
 
     The source may be a `.keras` model, any `.h5` of Keras (2 or 3, whole models and weights alone), a run folder (its
-    best model), a PyTorch state file (`.pth`, `.npz`, `.safetensors`; for ResNet-18) or a Keras model. It is read as
-    data: nothing in it is executed, and the custom layers it may hold need not be known.
+    best model), a PyTorch state file (`.pth`, `.npz`, `.safetensors`; see `rsml.weights.torch_names`) or a Keras
+    model. It is read as data: nothing in it is executed, and the custom layers it may hold need not be known.
 
     How layers are paired. By name: same name and same shapes. Names that Keras made up ("conv2d_94") say nothing
     between two models, so the n-th of a class is paired with the n-th of that class. If names pair fewer layers than
@@ -280,11 +281,13 @@ def _pair_by_order(
 
 def _fit(target: _Target, source: SourceLayer, front: set[str]) -> list[np.ndarray] | None:
     """The source's arrays in the shapes of the target, or None when they do not fit."""
-    arrays = source.arrays
-    if len(arrays) != len(target.shapes):
-        return None
+    arrays = _keras_form(target, source)
     if [array.shape for array in arrays] == target.shapes:
         return arrays
+    if isinstance(target.layer, Tokens) and source.kind in ("torch", target.kind):
+        return target.layer.fit(arrays)
+    if len(arrays) != len(target.shapes):
+        return None
     if not target.simple:
         # The order in the file is alphabetical and that of the layer is not: shapes are compared again when loading.
         return arrays if Counter(array.shape for array in arrays) == Counter(target.shapes) else None
@@ -304,11 +307,19 @@ def _fit(target: _Target, source: SourceLayer, front: set[str]) -> list[np.ndarr
     return fitted
 
 
+def _keras_form(target: _Target, source: SourceLayer) -> list[np.ndarray]:
+    if source.kind == "torch" and target.kind == "depthwise_conv2d":  # (height, width, 1, channels) there
+        return [array.swapaxes(2, 3) if array.ndim == 4 else array for array in source.arrays]
+    return source.arrays
+
+
 def _adaptation(target: _Target, source: SourceLayer) -> str | None:
     if not target.simple:
         return None
-    for array, shape in zip(source.arrays, target.shapes, strict=True):
+    for array, shape in zip(_keras_form(target, source), target.shapes, strict=True):
         if array.shape != shape:
+            if array.ndim == 3:
+                return f"from {array.shape[1]} to {shape[1]} positions"
             axis = 2 if array.ndim == 4 else 0
             return f"from {array.shape[axis]} to {shape[axis]} bands"
     return None

@@ -46,10 +46,10 @@ def steps_of(*settings, count=3, batch=6, optimizer=None):
     trainer.compile(optimizer or keras.optimizers.SGD(0.1), loss=None, run_eagerly=True)
     (term,) = trainer.terms
     about = {"labels": SHARES[:batch], "index": np.arange(batch)}
-    kept = [(trainer.network.get_weights(), term.teacher.get_weights())]
+    kept = [(trainer.network.get_weights(), term.state.teacher.get_weights())]
     for _ in range(count):
         trainer.train_on_batch(IMAGES[:batch], about)
-        kept.append((trainer.network.get_weights(), term.teacher.get_weights()))
+        kept.append((trainer.network.get_weights(), term.state.teacher.get_weights()))
     return term, kept
 
 
@@ -61,7 +61,7 @@ def test_the_objective_is_the_published_one():
 
 def test_after_every_step_the_teacher_moves_to_the_students_last_weights():
     term, kept = steps_of("methods.geokr.update=step", "methods.geokr.alpha=0.9")
-    moving = [variable.path.endswith(("moving_mean", "moving_variance")) for variable in term.teacher.weights]
+    moving = [variable.path.endswith(("moving_mean", "moving_variance")) for variable in term.state.teacher.weights]
     assert 0 < sum(moving) < len(moving)
     for number in (2, 3):
         student, before, after = kept[number - 1][0], kept[number - 1][1], kept[number][1]
@@ -75,7 +75,7 @@ def test_after_every_step_the_teacher_moves_to_the_students_last_weights():
 
 def test_between_updates_only_the_averages_of_batch_normalisation_follow():
     term, kept = steps_of()
-    for first, last, variable in zip(kept[0][1], kept[-1][1], term.teacher.weights, strict=True):
+    for first, last, variable in zip(kept[0][1], kept[-1][1], term.state.teacher.weights, strict=True):
         follows = variable.path.endswith(("moving_mean", "moving_variance"))
         assert np.array_equal(first, last) != follows, variable.path
 
@@ -83,7 +83,7 @@ def test_between_updates_only_the_averages_of_batch_normalisation_follow():
 def test_the_teacher_begins_as_the_student_and_is_out_of_the_optimizers_reach():
     _, trainer = built("methods=geokr", context=MAPPED)
     (term,) = trainer.terms
-    for own, other in zip(term.teacher.weights, trainer.network.weights, strict=True):
+    for own, other in zip(term.state.teacher.weights, trainer.network.weights, strict=True):
         np.testing.assert_array_equal(own, other)
     reached = {id(variable) for variable in trainer.trainable_variables}
     assert reached == {id(variable) for variable in trainer.network.trainable_variables}
@@ -95,7 +95,7 @@ def test_the_consistency_pulls_on_the_student_as_published():
     _, trainer = built("methods=geokr", context=MAPPED)
     (term,) = trainer.terms
     logits = tf.Variable(np.random.default_rng(1).normal(size=(6, 3)).astype("float32"))
-    teacher = np.log(keras.ops.softmax(term.teacher(IMAGES, training=True)))
+    teacher = np.log(keras.ops.softmax(term.state.teacher(IMAGES, training=True)))
     with tf.GradientTape() as tape:
         loss = term(SHARES, np.arange(6), {"images": IMAGES, "logits": tf.convert_to_tensor(logits)})
     student = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -122,7 +122,7 @@ def test_the_published_schedule_in_other_batches():
 def test_the_teacher_moves_when_the_schedule_says_so():
     # 6 images a step: 16 are passed with the third step, 32 with the sixth, 48 with the eighth.
     term, _ = steps_of("methods.geokr.update_steps=[1]", "methods.geokr.alpha=0", count=9)
-    assert int(term.images) == 54 and int(term.moved) == 3
+    assert int(term.state.images) == 54 and int(term.state.moved) == 3
 
 
 def test_a_stop_in_the_middle_of_an_epoch_is_made_good_teacher_included(experiment, whole, tmp_path, monkeypatch):
@@ -166,8 +166,8 @@ def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
 def test_half_precision_keeps_a_teacher_in_full_precision(precision):
     with _precision(precision):
         term, kept = steps_of("methods.geokr.update=step", count=2)
-    assert {layer.compute_dtype for layer in term.teacher.layers} >= {precision.removeprefix("mixed_")}
-    assert {variable.dtype for variable in term.teacher.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in term.state.teacher.layers} >= {precision.removeprefix("mixed_")}
+    assert {variable.dtype for variable in term.state.teacher.weights} == {"float32"}
     assert all(np.isfinite(array).all() for array in kept[-1][1])
     assert any(not np.array_equal(old, new) for old, new in zip(kept[1][1], kept[2][1], strict=True))
 

@@ -1,50 +1,26 @@
-"""The things that stand on the ground: cars, houses, blocks, ships, aeroplanes, tanks, courts, roads."""
+"""What is built: houses, blocks, mobile homes, tanks, courts, fences, pools and piers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from rsml.scenes.canvas import Canvas, Point
 from rsml.scenes.materials import (
-    AIRPLANE,
     BUILDING,
-    CAR,
     COURT,
     DOCK,
     FIXTURE,
-    GRASS,
     MOBILE_HOME,
     PAVEMENT,
     POOL,
-    SHIP,
-    SOIL,
     TANK,
     Colour,
     mix,
     shade,
     vary,
 )
+from rsml.scenes.vehicles import WHITE
 
-WHITE: Colour = (232, 232, 228)
-YELLOW: Colour = (214, 176, 70)
-
-_CARS: tuple[Colour, ...] = (
-    (236, 236, 234),
-    (222, 222, 220),
-    (176, 178, 182),
-    (140, 144, 150),
-    (200, 202, 204),
-    (112, 116, 122),
-    (82, 84, 90),
-    (64, 66, 72),
-    (38, 38, 44),
-    (52, 66, 110),
-    (148, 40, 38),
-    (110, 36, 40),
-    (196, 186, 160),
-    (52, 84, 72),
-)
 _ROOFS: tuple[Colour, ...] = (
     (128, 118, 112),
     (150, 140, 132),
@@ -64,32 +40,6 @@ _FLAT_ROOFS: tuple[Colour, ...] = (
     (178, 164, 148),
     (156, 134, 120),
 )
-
-
-def car(canvas: Canvas, x: float, y: float, angle: float) -> None:
-    """Draws a car whose length lies along `angle`."""
-    if not canvas.sees(x, y, 3):
-        return
-    rng = canvas.rng
-    colour, length = vary(rng, rng.choice(_CARS), 0.1, 0.02), rng.uniform(4.1, 5.1)
-    cos, sin = math.cos(angle), math.sin(angle)
-    canvas.rectangle(x, y, length, 1.95, angle, CAR, colour, 1.5)
-    glass = mix((34, 38, 46), colour, 0.12)
-    for offset, depth in ((0.16 * length, 0.75), (-0.31 * length, 0.5)):
-        canvas.rectangle(x + cos * offset, y + sin * offset, depth, 1.5, angle, CAR, glass)
-
-
-def lorry(canvas: Canvas, x: float, y: float, angle: float) -> None:
-    """Draws a lorry with a box and a cab."""
-    if not canvas.sees(x, y, 11):
-        return
-    rng = canvas.rng
-    length = rng.uniform(9, 15)
-    cos, sin = math.cos(angle), math.sin(angle)
-    box = vary(rng, rng.choice((WHITE, (214, 210, 200), (170, 130, 110), (150, 160, 172))), 0.08)
-    canvas.rectangle(x, y, length, 2.6, angle, CAR, box, 3.8)
-    front = length / 2 + 1.6
-    canvas.rectangle(x + cos * front, y + sin * front, 2.2, 2.4, angle, CAR, vary(rng, rng.choice(_CARS)), 2.8)
 
 
 def gabled(
@@ -225,71 +175,6 @@ def mobile_home(canvas: Canvas, x: float, y: float, length: float, angle: float)
         canvas.rectangle(px, py, length * 0.4, 2.6, angle, MOBILE_HOME, shade(colour, rng.choice((0.72, 0.85))), 2.6)
 
 
-def ship(canvas: Canvas, x: float, y: float, length: float, angle: float) -> None:
-    """Draws a moored boat with its bow along `angle`: a motor yacht or a sailing boat."""
-    if not canvas.sees(x, y, length):
-        return
-    rng = canvas.rng
-    beam = length * rng.uniform(0.27, 0.34)
-    cos, sin = math.cos(angle), math.sin(angle)
-
-    def outline(shrink: float, back: float, front: float) -> list[Point]:
-        half = beam / 2 * shrink
-        hull = ((back, -0.8), (0.1, -1), (0.3, -0.75), (front, 0), (0.3, 0.75), (0.1, 1), (back, 0.8))
-        return [(x + u * length * cos - v * half * sin, y + u * length * sin + v * half * cos) for u, v in hull]
-
-    hull = vary(rng, rng.choice((WHITE, WHITE, WHITE, (226, 218, 200), (60, 78, 120), (200, 206, 212))), 0.06)
-    canvas.polygon(outline(1, -0.5, 0.5), SHIP, hull, 1.6)
-    canvas.polygon(outline(0.7, -0.46, 0.38), SHIP, mix(vary(rng, (206, 196, 176), 0.1), WHITE, 0.4))
-    if rng.random() < 0.5:
-        cover = vary(rng, rng.choice(((50, 78, 140), (40, 50, 70), (120, 110, 96), (60, 100, 104))), 0.1)
-        canvas.rectangle(
-            x - cos * 0.28 * length, y - sin * 0.28 * length, length * 0.26, beam * 0.62, angle, SHIP, cover
-        )
-    cabin = -0.02 * length
-    canvas.rectangle(x + cos * cabin, y + sin * cabin, length * 0.32, beam * 0.56, angle, SHIP, WHITE, 2.8)
-    glass = cabin + length * 0.15
-    canvas.rectangle(x + cos * glass, y + sin * glass, length * 0.06, beam * 0.5, angle, SHIP, (58, 66, 78))
-
-
-def airplane(canvas: Canvas, x: float, y: float, length: float, angle: float) -> None:
-    """Draws an aeroplane with its nose along `angle`: a jet or, below 16 m, one with straight wings."""
-    if not canvas.sees(x, y, length):
-        return
-    rng = canvas.rng
-    cos, sin = math.cos(angle), math.sin(angle)
-    body = vary(rng, (232, 232, 230), 0.05, 0.01)
-    if rng.random() < 0.25:
-        body = vary(rng, rng.choice(((60, 76, 150), (190, 190, 194), (150, 54, 50), (206, 196, 176))), 0.1)
-    wing = shade(mix(body, (214, 216, 218), 0.7), 0.94)
-    tail = vary(rng, rng.choice(((46, 62, 128), (160, 44, 44), (228, 228, 228), (40, 96, 110), (216, 150, 60))), 0.1)
-    small = length < 16
-
-    def lay(points: list[Point], colour: Colour, height: float) -> None:
-        turned = [(x + (u * cos - v * sin) * length, y + (u * sin + v * cos) * length) for u, v in points]
-        canvas.polygon(turned, AIRPLANE, colour, height)
-
-    high = 0.045 * length + 1.5
-    for side in (-1, 1):
-        if small:
-            lay([(0.16, 0), (0.13, side * 0.6), (-0.01, side * 0.6), (-0.04, 0)], wing, high)
-            lay([(-0.36, 0), (-0.38, side * 0.2), (-0.47, side * 0.2), (-0.48, 0)], wing, high)
-        else:
-            lay([(0.17, 0), (-0.13, side * 0.47), (-0.21, side * 0.47), (-0.1, side * 0.12), (-0.12, 0)], wing, high)
-            lay([(-0.33, 0), (-0.46, side * 0.18), (-0.51, side * 0.18), (-0.46, 0)], wing, high)
-            for out in (0.16, 0.3)[: 2 if length > 38 else 1]:
-                front = 0.2 - 0.52 * out
-                nacelle = [(front, side * (out - 0.022)), (front, side * (out + 0.022))]
-                nacelle += [(front - 0.12, side * (out + 0.018)), (front - 0.12, side * (out - 0.018))]
-                lay(nacelle, shade(body, 0.72), high - 0.3)
-    half = 0.055 if small else 0.048
-    fuselage = [(0.5, 0), (0.475, 0.55 * half), (0.42, half), (-0.25, half), (-0.5, 0.25 * half)]
-    lay(fuselage + [(u, -v) for u, v in reversed(fuselage)], body, high + 0.02 * length)
-    lay([(0.46, 0.4 * half), (0.46, -0.4 * half), (0.43, -0.6 * half), (0.43, 0.6 * half)], (52, 58, 70), high)
-    lay([(u, v * 0.35) for u, v in fuselage[1:]] + [(-0.5, 0), (0.47, 0)], shade(body, 1.1), high + 0.03 * length)
-    lay([(-0.34, 0.004), (-0.5, 0.014), (-0.5, -0.014), (-0.34, -0.004)], tail, high + 0.14 * length)
-
-
 def tank(canvas: Canvas, x: float, y: float, radius: float, height: float) -> None:
     """Draws a round storage tank: fixed, floating or domed roof."""
     rng = canvas.rng
@@ -371,114 +256,3 @@ def pier(canvas: Canvas, start: Point, end: Point, width: float) -> None:
     colour = vary(canvas.rng, canvas.rng.choice(((196, 188, 172), (176, 164, 144), (206, 202, 194))), 0.08)
     canvas.band((start, end), width, DOCK, colour, 0.6)
     canvas.band((start, end), width * 0.2, DOCK, shade(colour, 0.92))
-
-
-Curve = Callable[[float], float]
-
-
-def along(canvas: Canvas, curve: Curve, lateral: float, step: float = 6.0) -> list[Point]:
-    """Returns points along y = curve(x) + lateral, through the whole canvas."""
-    count = int(2 * canvas.reach / step) + 2
-    return [(-canvas.reach + k * step, curve(-canvas.reach + k * step) + lateral) for k in range(count)]
-
-
-def slope(curve: Curve, x: float) -> float:
-    """Returns the direction of a curve at x."""
-    return math.atan2(curve(x + 0.5) - curve(x - 0.5), 1.0)
-
-
-def dashes(
-    canvas: Canvas, curve: Curve, lateral: float, on: float, off: float, colour: Colour, width: float = 0.25
-) -> None:
-    """Draws a broken lane line."""
-    x = -canvas.reach + canvas.rng.uniform(0, on + off)
-    while x < canvas.reach:
-        if canvas.sees(x, curve(x) + lateral, on):
-            canvas.band(((x, curve(x) + lateral), (x + on, curve(x + on) + lateral)), width, PAVEMENT, colour)
-        x += on + off
-
-
-def traffic(canvas: Canvas, curve: Curve, lateral: float, gap: float, forward: bool, lorries: float = 0.08) -> None:
-    """Puts cars on a lane, about `gap` metres apart."""
-    rng = canvas.rng
-    x = -canvas.reach + rng.uniform(0, gap)
-    while x < canvas.reach:
-        angle = slope(curve, x) + (0 if forward else math.pi)
-        y = curve(x) + lateral + rng.uniform(-0.3, 0.3)
-        if rng.random() < lorries:
-            lorry(canvas, x, y, angle)
-            x += 14
-        else:
-            car(canvas, x, y, angle)
-        x += 7 + rng.expovariate(1 / gap)
-
-
-def carriageway(
-    canvas: Canvas,
-    curve: Curve,
-    lateral: float,
-    lanes: int,
-    colour: Colour,
-    gap: float,
-    forward: bool,
-    height: float | None = None,
-) -> float:
-    """Draws one direction of a motorway with shoulders, lines and traffic, and returns its width."""
-    lane, shoulder = 3.6, 2.4
-    width = lanes * lane + 2 * shoulder
-    canvas.band(along(canvas, curve, lateral), width, PAVEMENT, colour, height)
-    worn = shade(colour, 0.93 if sum(colour) > 300 else 1.07)
-    left = lateral - lanes * lane / 2
-    for k in range(lanes):
-        canvas.band(along(canvas, curve, left + (k + 0.5) * lane), 1.9, PAVEMENT, worn)
-    pale = mix(WHITE, colour, 0.12)
-    canvas.band(along(canvas, curve, left), 0.25, PAVEMENT, pale)
-    canvas.band(
-        along(canvas, curve, left + lanes * lane), 0.25, PAVEMENT, mix(YELLOW, colour, 0.3) if forward else pale
-    )
-    for k in range(1, lanes):
-        dashes(canvas, curve, left + k * lane, 3.2, 6.5, pale, 0.3)
-    for k in range(lanes):
-        traffic(canvas, curve, left + (k + 0.5) * lane, gap, forward)
-    return width
-
-
-def tree_line(canvas: Canvas, start: Point, end: Point, spacing: float, radius: tuple[float, float]) -> None:
-    """Plants a row of trees."""
-    rng = canvas.rng
-    length = math.dist(start, end)
-    for k in range(int(length / spacing) + 1):
-        t = min(1.0, (k + rng.uniform(-0.2, 0.2)) * spacing / max(length, 1e-6))
-        x, y = start[0] + (end[0] - start[0]) * t, start[1] + (end[1] - start[1]) * t
-        canvas.plant(
-            x + rng.uniform(-1, 1), y + rng.uniform(-1, 1), rng.uniform(*radius), rng.choice(canvas.palette.trees)
-        )
-
-
-def stalls(
-    canvas: Canvas, x: float, y: float, count: int, angle: float, full: float, pitch: float = 2.75, lines: bool = True
-) -> None:
-    """Draws a row of parking stalls centred at (x, y) along `angle`, a share `full` of them taken."""
-    rng = canvas.rng
-    cos, sin = math.cos(angle), math.sin(angle)
-    line = mix(WHITE, canvas.palette.asphalt, 0.25)
-    for k in range(count):
-        u = (k - (count - 1) / 2) * pitch
-        if not canvas.sees(x + u * cos, y + u * sin, 4):
-            continue
-        if lines:
-            px, py = x + (u - pitch / 2) * cos, y + (u - pitch / 2) * sin
-            canvas.band(((px + 2.4 * sin, py - 2.4 * cos), (px - 2.4 * sin, py + 2.4 * cos)), 0.15, PAVEMENT, line)
-        taken, shift, flip = rng.random() < full, rng.uniform(-0.3, 0.3), rng.choice((1, -1))
-        if taken:
-            car(canvas, x + u * cos - shift * sin, y + u * sin + shift * cos, angle + flip * math.pi / 2)
-
-
-def yard(canvas: Canvas, x: float, y: float, length: float, width: float, angle: float, bare: float) -> None:
-    """Draws a plot of lawn, dry lawn or bare soil."""
-    rng, palette = canvas.rng, canvas.palette
-    kind = rng.random()
-    if kind < bare:
-        canvas.rectangle(x, y, length, width, angle, SOIL, vary(rng, palette.soil, 0.08))
-    else:
-        canvas.rectangle(x, y, length, width, angle, GRASS, vary(rng, palette.grass, 0.14, 0.05))
