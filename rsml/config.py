@@ -21,6 +21,23 @@ from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
 
 
+class Callback(Settings):
+    """A Keras callback of another package, also written short as its import path alone.
+
+    Attributes:
+        use: Import path, "package.module:Class".
+        options: Keyword arguments of the class.
+    """
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    options: dict[str, Any] = {}
+
+
+def _callbacks(value: Any) -> Any:
+    items = [value] if isinstance(value, (str, dict)) else value
+    return [{"use": item} if isinstance(item, str) else item for item in items]
+
+
 class Model(Settings):
     """The network but for what the methods put into it.
 
@@ -60,6 +77,8 @@ class Training(Settings):
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
+        callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
+            "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
@@ -87,6 +106,7 @@ class Training(Settings):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     h5: bool = False
+    callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
 
 class Evaluation(Settings):
@@ -98,6 +118,7 @@ class Evaluation(Settings):
         threshold_objective: What the chosen thresholds maximise.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
+        bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
     batch_size: PositiveInt = 32
@@ -105,6 +126,7 @@ class Evaluation(Settings):
     threshold_objective: Literal["f1", "f2"] = "f1"
     resamples: NonNegativeInt = 1000
     figures: bool = True
+    bootstrap_chart: bool = False
 
 
 def _as_list(value: Any) -> list:

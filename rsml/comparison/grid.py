@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import re
 import sys
@@ -142,7 +141,7 @@ def compare(
     import pandas as pd
 
     from rsml.config import override
-    from rsml.evaluation import HEADLINE
+    from rsml.tasks import task
     from rsml.training.loop import train
     from rsml.utils.files import replacing
 
@@ -158,8 +157,7 @@ def compare(
     for number, (about, variant) in enumerate(planned, 1):
         logger.info("[%d of %d] %s", number, len(planned), variant.name)
         run = train(variant, root=root)
-        measured = json.loads(run.metrics.read_text(encoding="utf-8"))
-        rows.append({**about, **measured[part]["metrics"]})
+        rows.append({**about, **run.metrics[part]})
         if retrieval:
             from rsml.retrieval.jobs import measure_run
 
@@ -167,7 +165,7 @@ def compare(
         table = pd.DataFrame(rows)
         with replacing(root / "runs.csv") as beside:
             table.to_csv(beside, index=False)
-        _write(root, table, metrics or HEADLINE[measured[part]["task"]], key)
+        _write(root, table, metrics or task(run.evaluation[part]["task"]).headline, key)
         keras.utils.clear_session()
     return table
 
@@ -199,7 +197,7 @@ def _write(root: Path, table: pd.DataFrame, metrics: Sequence[str], key: str) ->
 
 def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     """One row a variant: mean and deviation over seeds, and the difference to the first variant, paired by seed."""
-    from rsml.evaluation.measure import scale_of
+    from rsml.evaluation.scalars import scale_of
     from rsml.utils.errors import UserError
     from rsml.utils.settings import nearest
 

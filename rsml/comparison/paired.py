@@ -70,7 +70,7 @@ def read_scored(folder: str, part: str, root: str | None = None, trust: bool = F
     from rsml.utils.errors import UserError
 
     run = Run.open(folder)
-    for file in (run.samples, run.origin):
+    for file in (run.files.samples, run.files.origin):
         if not file.is_file():
             raise UserError(f"{run.folder}: no {file.name}, so its images are not known; run train.py again")
     samples = run.read_samples(root).part(part)
@@ -82,10 +82,10 @@ def read_scored(folder: str, part: str, root: str | None = None, trust: bool = F
     if scores is None or thresholds is None:
         from rsml.prediction.scene_model import SceneModel
 
-        model = SceneModel.load(run.best, trust=trust or run.experiment().model.trust)
+        model = SceneModel.load(run.files.best, trust=trust or run.experiment.model.trust)
         order = [model.labels.index(name) for name in names]
         scores, thresholds = model.scores(samples)[:, order], model.thresholds[order]
-    return Scored(run, samples.task, samples.paths, names, samples.labels, scores, thresholds, run.experiment().seed)
+    return Scored(run, samples.task, samples.paths, names, samples.labels, scores, thresholds, run.experiment.seed)
 
 
 def matched(first: Scored, other: Scored) -> Scored:
@@ -146,7 +146,8 @@ def compare_runs(
         resamples: Of the bootstrap.
         trust: Let a model file run the code it carries.
     """
-    from rsml.evaluation import HEADLINE, paired_seeds_test
+    from rsml.evaluation import paired_seeds_test
+    from rsml.tasks import task
     from rsml.utils.errors import UserError
 
     if not a or len(a) != len(b):
@@ -157,7 +158,7 @@ def compare_runs(
     read = [read[0], *(matched(read[0], other) for other in read[1:])]
     side_a, side_b = read[: len(a)], read[len(a) :]
     first = read[0]
-    truth = first.labels.argmax(axis=1) if first.task == "single-label" else first.labels
+    truth = first.labels.argmax(axis=1) if task(first.task).one_class else first.labels
     tests = [
         paired_seeds_test(
             metric,
@@ -169,7 +170,7 @@ def compare_runs(
             task=first.task,
             resamples=resamples,
         )
-        for metric in metrics or HEADLINE[first.task]
+        for metric in metrics or task(first.task).headline
     ]
     return tests, side_a, side_b
 
@@ -177,8 +178,8 @@ def compare_runs(
 def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
     """The tests as text: one line a metric, then one a pair of runs, then who is right alone."""
     from rsml.evaluation.bootstrap import format_interval, format_p
-    from rsml.evaluation.measure import scale_of
     from rsml.evaluation.report import render
+    from rsml.evaluation.scalars import scale_of
 
     def cell(interval: Interval, metric: str) -> str:
         return format_interval(interval.value, interval.low, interval.high, scale=scale_of(metric))
@@ -268,7 +269,7 @@ def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarra
     import pandas as pd
 
     try:
-        with open(run.predictions, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(run.files.predictions, encoding="utf-8", errors="surrogateescape", newline="") as file:
             kept = pd.read_csv(file, dtype={"path": str}, keep_default_na=False)
     except (OSError, ValueError):
         return None
@@ -283,7 +284,7 @@ def _kept_thresholds(run: Run, part: str, names: Sequence[str]) -> np.ndarray | 
     import numpy as np
 
     try:
-        rows = json.loads(run.metrics.read_text(encoding="utf-8"))[part]["per_label"]
+        rows = json.loads(run.files.metrics.read_text(encoding="utf-8"))[part]["per_label"]
         by_name = {row["label"]: row.get("threshold", 0.5) for row in rows}
         return np.array([by_name[name] for name in names], dtype=float)
     except (OSError, ValueError, KeyError):

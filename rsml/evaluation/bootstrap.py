@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from rsml.evaluation.checks import EvaluationError, check_scores
-from rsml.evaluation.metrics import MULTILABEL, SINGLELABEL, MultilabelPart, SinglelabelPart
-from rsml.evaluation.proportions import PROPORTIONS, ProportionsPart
+from rsml.tasks import TASKS, Task, TaskRow
+from rsml.tasks import task as task_row
 
-Task = Literal["multi-label", "single-label", "proportions"]
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
 _BLOCK = 4_000_000
 """Weights held at once (32 MB)."""
@@ -218,8 +217,8 @@ def paired_test(
         raise EvaluationError(f"a paired test needs a metric that is one number, {name} is one per label")
     samples = a.samples - b.samples
     right: dict[str, Any] = {}
-    if _task(labels, task, [metric] if isinstance(metric, str) else []) == "single-label":
-        part_a, part_b = SinglelabelPart(labels, scores_a), SinglelabelPart(labels, scores_b)
+    if (row := _row(labels, task, [metric] if isinstance(metric, str) else [])).one_class:
+        part_a, part_b = (row.load("part")(labels, scores) for scores in (scores_a, scores_b))
         right_a, right_b = part_a.predicted == part_a.classes, part_b.predicted == part_b.classes
         only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
         exact = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -236,31 +235,26 @@ def two_sided_p(differences: np.ndarray) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(seen) + 1)))
 
 
-def _task(labels: ArrayLike, task: Task | None, metrics: Sequence[str]) -> Task:
-    if task not in (None, *get_args(Task)):
-        raise EvaluationError(f"unknown task {task!r}: choose multi-label, single-label or proportions")
+def _row(labels: ArrayLike, task: Task | None, metrics: Sequence[str]) -> TaskRow:
+    """The row of the task, which labels and metrics show where it is not given."""
     if task:
-        return task
-    if any(name in PROPORTIONS and name not in MULTILABEL and name not in SINGLELABEL for name in metrics):
-        return "proportions"
-    only_single = any(name in SINGLELABEL and name not in MULTILABEL for name in metrics)
-    return "single-label" if np.ndim(labels) == 1 or only_single else "multi-label"
+        return task_row(task)
+    if np.ndim(labels) == 1:
+        return TASKS["single-label"]
+    fits = [row for row in TASKS.values() if set(metrics) <= set(row.load("definitions"))]
+    return fits[0] if fits else TASKS["multi-label"]
 
 
 def _part(
     labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike, task: Task | None, metrics: Sequence[str]
-) -> tuple[MultilabelPart | SinglelabelPart | ProportionsPart, dict[str, Callable]]:
-    task = _task(labels, task, metrics)
-    definitions: dict[str, Callable] = {
-        "multi-label": MULTILABEL, "single-label": SINGLELABEL, "proportions": PROPORTIONS
-    }[task]  # fmt: skip
+) -> tuple[Any, dict[str, Callable[[Any], np.ndarray]]]:
+    row = _row(labels, task, metrics)
+    definitions = row.load("definitions")
     for name in metrics:
         if name not in definitions or name == "confusion_matrix":
             known = ", ".join(key for key in definitions if key != "confusion_matrix")
-            raise EvaluationError(f"unknown metric {name!r} of a {task} part: choose from {known}")
-    if task == "multi-label":
-        return MultilabelPart(labels, scores, threshold), definitions
-    return (SinglelabelPart if task == "single-label" else ProportionsPart)(labels, scores), definitions
+            raise EvaluationError(f"unknown metric {name!r} of a {row.name} part: choose from {known}")
+    return row.load("part")(labels, scores, *([threshold] if row.thresholds else [])), definitions
 
 
 def _check_options(resamples: int, level: float) -> None:

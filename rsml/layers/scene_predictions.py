@@ -7,6 +7,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from rsml.tasks import task
+
 
 @keras.saving.register_keras_serializable("rsml")
 class ScenePredictions(keras.layers.Layer):
@@ -80,7 +82,7 @@ class ScenePredictions(keras.layers.Layer):
 
     def call(self, logits):
         # The policy of this layer is float32, so half-precision logits arrive widened.
-        return ops.sigmoid(logits) if self.task == "multi-label" else ops.softmax(logits, axis=-1)
+        return ops.sigmoid(logits) if task(self.task).activation == "sigmoid" else ops.softmax(logits, axis=-1)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -90,12 +90,14 @@ class Method(Settings):
     A method overrides what it changes:
     `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
     classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
-    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for.
+    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for;
+    `counts_epochs` is set where a schedule of its own hangs on the number of epochs.
     """
 
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
+    counts_epochs: ClassVar[bool] = False
 
     def check(self, batch_size: int) -> None:
         """Raises a ValueError if the method cannot work with batches of this size."""

@@ -57,6 +57,7 @@ class GRN(Method):
     momentum_steps: dict[Fraction, Fraction] = {80 / 130: 0.8, 120 / 130: 0.9}
     neighbors: PositiveInt = 10
     block: PositiveInt = 4096
+    counts_epochs: ClassVar[bool] = True
 
     @property
     def replaces_logits(self) -> bool:

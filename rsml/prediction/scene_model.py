@@ -27,6 +27,7 @@ from rsml.evaluation.report import headline_table, per_label_table, summary
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.run import ROOT, Run
+from rsml.tasks import task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.weights.arrays import find_weights
@@ -106,7 +107,7 @@ class SceneModel:
         with replacing(file) as beside:
             self.model.save(beside)
 
-    def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
+    def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
@@ -136,9 +137,7 @@ class SceneModel:
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Returns 0/1 decisions of probabilities `(..., labels)`; of shares, the dominant class."""
-        if self.task != "multi-label":
-            return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
-        return (scores > self.thresholds).astype(np.uint8)
+        return task(self.task).decide(scores, self.thresholds)
 
 
 class PredictionWriter:
@@ -185,7 +184,7 @@ def open_model(source: str | None, trust: bool = False, **told: Any) -> tuple[Sc
     if source is not None and not Path(source).is_dir():
         return SceneModel.load(source, trust, **told), None
     run = Run.open(source) if source is not None else _newest_run()
-    return SceneModel.load(run.best, trust or run.experiment().model.trust, **told), run
+    return SceneModel.load(run.files.best, trust or run.experiment.model.trust, **told), run
 
 
 def _newest_run() -> Run:
@@ -275,7 +274,7 @@ def measure_split(
     measured = summary(
         scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds, resamples=RESAMPLES
     )
-    out = out or str(run.predictions if run is not None and data is None else "predictions.csv")
+    out = out or str(run.files.predictions if run is not None and data is None else "predictions.csv")
     with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
         writer.write_all(part.paths, scores)
     if as_json:
@@ -312,8 +311,7 @@ def align(samples: Samples, scene_model: SceneModel) -> Samples:
 
 
 def _show_line(scene_model: SceneModel, path: str, scores: np.ndarray) -> None:
-    # Of shares all that show are named, not the greatest alone.
-    named = scores >= 0.005 if scene_model.task == "proportions" else scene_model.decide(scores)
+    named = task(scene_model.task).named(scores, scene_model.thresholds)
     present = sorted(np.flatnonzero(named), key=lambda column: -scores[column])
     print(f"{path}: " + (", ".join(f"{scene_model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
 

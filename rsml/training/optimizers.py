@@ -65,7 +65,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 class _Grouped:
     """Gives some variables a fraction of the rate, and decays weights but not biases and norms.
 
-    Keras's MultiOptimizer keeps one optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
+    `backbone_rate` is the backbone's fraction, 1 where it has none of its own. Keras's MultiOptimizer keeps one
+    optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
 
     def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
@@ -122,6 +123,7 @@ def make_optimizer(
         decays=[options.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
         decoupled=options.optimizer == "adamw",
     )
+    optimizer.backbone_rate = backbone_rate if any(variable.path in slow for variable in variables) else 1.0
     optimizer.build(variables)
     return optimizer
 

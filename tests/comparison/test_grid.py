@@ -109,7 +109,7 @@ def test_a_curve_trains_every_variant_at_every_value_and_compares_at_equal_ones(
         run = Run(root / variant.name)
         trained[run.name] = variant
         write_json(
-            run.metrics, {"test": {"task": "multi-label", "metrics": {"example_f1": variant.data.train_fraction}}}
+            run.files.metrics, {"test": {"task": "multi-label", "metrics": {"example_f1": variant.data.train_fraction}}}
         )
         return run
 

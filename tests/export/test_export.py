@@ -212,7 +212,7 @@ def run(multilabel_csv, tmp_path_factory):
 
 
 def test_a_run_is_checked_on_its_test_part_and_calibrated_on_its_training_part(run):
-    scene_model = SceneModel.load(run.best)
+    scene_model = SceneModel.load(run.files.best)
     samples = run.read_samples()
     checked, calibrating, said = gather_images(scene_model, run, ["4"], None, 100)
     assert "4 images of the test part" in said and "train part" in said
@@ -235,7 +235,7 @@ def test_the_command_prints_the_table_and_the_exit_code_tells_a_failure(run, cap
 
 def test_a_checkpoint_file_with_images_of_ones_own(run, scene_folder, tmp_path, capsys):
     images = str(scene_folder / "water")
-    assert command.main([str(run.best), "--formats", "tflite", "--images", images, "--out", str(tmp_path)]) == 0
+    assert command.main([str(run.files.best), "--formats", "tflite", "--images", images, "--out", str(tmp_path)]) == 0
     assert "checked on 6 of the images given" in capsys.readouterr().out
 
 
@@ -269,7 +269,7 @@ def test_bad_calls_are_one_line(run, tmp_path, capsys, monkeypatch, arguments, s
             label_names=samples.label_names, task=samples.task, root=tmp_path, splits=samples.splits,
         )  # fmt: skip
         monkeypatch.setattr(type(run), "read_samples", lambda self, root=None: samples)
-    filled = [argument.format(best=run.best, run=run.folder) for argument in arguments]
+    filled = [argument.format(best=run.files.best, run=run.folder) for argument in arguments]
     assert command.main([*filled, "--formats", "tflite"]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -40,7 +40,7 @@ OPTIONS = {"out": None, "as_json": False, "batch_size": 4, "trust": False}
 
 
 def label(run, images, as_json=False):
-    return label_images(SceneModel.load(run.best), find_images(images), out=None, as_json=as_json, batch_size=4)
+    return label_images(SceneModel.load(run.files.best), find_images(images), out=None, as_json=as_json, batch_size=4)
 
 
 def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_path, monkeypatch, capsys):
@@ -54,7 +54,9 @@ def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_
     table = pd.read_csv("predictions.csv")
     assert table["path"].tolist() == ["./water00.png", "./water01.png"]
     assert list(table.columns) == ["path", "score water", "score trees", "score grass", "water", "trees", "grass"]
-    expected = keras.models.load_model(run.best).predict(np.stack([decode(path) for path in table["path"]]), verbose=0)
+    expected = keras.models.load_model(run.files.best).predict(
+        np.stack([decode(path) for path in table["path"]]), verbose=0
+    )
     np.testing.assert_allclose(table.filter(like="score ").to_numpy(), expected, atol=2e-6)
     np.testing.assert_array_equal(table[["water", "trees", "grass"]].to_numpy(), expected > 0.5)
 
@@ -81,7 +83,7 @@ def test_the_runs_test_part_is_measured(run, capsys):
     options = {**OPTIONS, "data": None, "label_file": None, "root": None, "split": "test", "as_json": True}
     assert measure_split(str(run.folder), **options) == 0
     told = json.loads(capsys.readouterr().out)
-    kept = json.loads(run.metrics.read_text())["test"]
+    kept = json.loads(run.files.metrics.read_text())["test"]
     assert told["images"] == 6
     assert told["metrics"]["example_f1"] == pytest.approx(kept["metrics"]["example_f1"])
 
@@ -111,7 +113,7 @@ def test_the_model_is_told_from_the_images(run, scene_folder):
 
 
 def test_h5_gives_the_same_scores(run, tmp_path):
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     file = tmp_path / "model.h5"
     model.save(file)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
