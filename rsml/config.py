@@ -74,7 +74,13 @@ class Training(Settings):
         class_weights: Weigh each label's positives by negatives / positives, or each class by its inverse frequency.
         monitor: Validation metric that chooses the best epoch; None is example_f1, or accuracy for single-label data.
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
-        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": half precision where the processor or GPU
+            computes faster in it.
+        average: Serve the moving average of the weights with this momentum, such as 0.995; None serves the weights.
+        layer_decay: Factor on the backbone's rate for each twelfth of its layers, counted from the head.
+        accumulate: Batches whose gradients make one step.
+        sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
+            `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
@@ -103,7 +109,11 @@ class Training(Settings):
     class_weights: bool = False
     monitor: str | None = None
     patience: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    average: float | None = Field(None, gt=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    accumulate: PositiveInt = 1
+    sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
     h5: bool = False
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()

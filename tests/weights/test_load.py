@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from rsml.models.resnet18 import hub_name, resnet18
 
 from rsml.models import adapt_bands, insert_after, load_weights
-from rsml.models.resnet18 import hub_name, resnet18
 from rsml.models.small import small
 from rsml.utils.errors import UserError
 from tests.models.test_insert import Gate
