@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BETWEEN = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
-status = subprocess.run([sys.executable, "-m", "rsml.cli.geo", *sys.argv[1:]], stdout=subprocess.DEVNULL).returncode
+status = subprocess.run([sys.executable, "-m", "rsml", "geo", *sys.argv[1:]], stdout=subprocess.DEVNULL).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(status, time.perf_counter() - start, used.ru_utime + used.ru_stime, peak)
@@ -69,7 +69,7 @@ def write_map(path: Path, height: int, width: int) -> None:
 
 
 def run(*arguments: object) -> tuple[float, float, float]:
-    """Seconds, seconds of the processor, and peak of memory in MiB of `python -m rsml.geo`, working in one process."""
+    """Seconds, seconds of the processor, and peak of memory in MiB of `rsml geo`, working in one process."""
     command = [sys.executable, "-c", BETWEEN, *map(str, arguments), "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     status, seconds, busy, peak = done.stdout.split()

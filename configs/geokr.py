@@ -1,13 +1,13 @@
 """GeoKR in small: the built-in network learns from the land cover under drawn scenes, without any label.
 
-    python train.py --config configs/geokr.py
-    python train.py --config configs/scenes.py --set model.weights=checkpoint/geokr data.train_fraction=0.05 --name few
+    rsml train --config geokr
+    rsml train --config scenes --set model.weights=checkpoint/geokr data.train_fraction=0.05 --name few
 
 The scenes are others (seed 1) than those of configs/scenes.py, so nothing it is tested on was seen before.
 """
 
 from rsml.config import Augment, Data, Experiment, Training
-from rsml.data.source import Scenes
+from rsml.data.options import Scenes
 from rsml.methods import GeoKR
 
 experiment = Experiment(

@@ -1,9 +1,9 @@
 """GeoKR's own recipe for ResNet-50 and VGG16: pretraining on any tiles with a table of land-cover shares.
 
-    python -m rsml.geo crop ... && python -m rsml.geo supervise ...
-    python train.py --config configs/geokr_resnet50.py --arg folder=path/to/tiles
-    python train.py --config configs/geokr_resnet50.py --arg folder=path/to/tiles backbone=vgg16 bands=2,3,4,8
-    python train.py --config configs/signa.py --arg folder=path/to/ucm weights=checkpoint/geokr-resnet50
+    rsml geo crop ... && rsml geo supervise ...
+    rsml train --config geokr_resnet50 --set folder=path/to/tiles
+    rsml train --config geokr_resnet50 --set folder=path/to/tiles backbone=vgg16 bands=2,3,4,8
+    rsml train --config signa --set folder=path/to/ucm weights=checkpoint/geokr-resnet50
 
 `folder` holds land_cover.csv and the tiles it names; without it the built-in scenes are drawn at 256 px. The authors
 trained on 1.4 million Gaofen tiles that were never released, from an ImageNet start (`weights=imagenet`), with one GPU.

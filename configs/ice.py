@@ -1,12 +1,12 @@
 """Bahri et al. (GRSL 2019): NASNet-Mobile from ImageNet, squeeze-excite head, improved cross-entropy (ICE).
 
-    python divide_dataset.py path/to/UCMerced_LandUse/Images divided --train 80 --valid 20 --test 0 --png
-    python train.py --config configs/ice.py --arg folder=divided
-    python predict.py
+    rsml divide path/to/UCMerced_LandUse/Images divided --train 80 --valid 20 --test 0 --png
+    rsml train --config ice --set folder=divided
+    rsml predict
 
-    python train.py --config configs/ice.py --arg folder=path/to/AID dataset=aid-70
-    python train.py --config configs/ice.py --arg folder=divided honest=true
-    python train.py --config configs/ice.py --arg folder=divided --set objective=cross-entropy --name ice-ucm-ce
+    rsml train --config ice --set folder=path/to/AID dataset=aid-70
+    rsml train --config ice --set folder=divided honest=true
+    rsml train --config ice --set folder=divided objective=cross-entropy --name ice-ucm-ce
 
 Published accuracy, chosen and measured on the same "valid" part:
 

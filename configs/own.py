@@ -1,8 +1,8 @@
 """Your own data, of either task: a strong start from ImageNet weights.
 
-    python divide_dataset.py path/to/images divided
-    python train.py --config configs/own.py --arg folder=divided
-    python train.py --config configs/own.py --arg folder=labels.csv backbone=resnet50 method=signa --name with-signa
+    rsml divide path/to/images divided
+    rsml train --config own --set folder=divided
+    rsml train --config own --set folder=labels.csv backbone=resnet50 method=signa --name with-signa
 
 `folder` is anything docs/data.md names. What is not divided yet is divided 70 / 10 / 20, stratified. Keras fetches the
 ImageNet weights once; without a network give a whole model: `backbone=model.keras`, and `--set model.preprocess=...`.

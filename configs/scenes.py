@@ -1,6 +1,6 @@
 """The default experiment: the built-in scenes, a small network trained from scratch.
 
-    python train.py
+    rsml train
 
 Nothing is downloaded; the scenes are drawn into data/ on the first run.
 """

@@ -1,9 +1,9 @@
 """SIGNA's own recipe on UC Merced, AID and DFC15 (multi-label), for ResNet-18, ResNet-50 and VGG16.
 
-    python train.py --config configs/signa.py --arg folder=path/to/ucm --arg dataset=ucm --arg backbone=vgg16
-    python train.py --config configs/signa.py --arg folder=path/to/ucm --arg method=plain
+    rsml train --config signa --set folder=path/to/ucm dataset=ucm backbone=vgg16
+    rsml train --config signa --set folder=path/to/ucm method=plain
 
-80 epochs at 256 px (224 for VGG16) need a GPU. ImageNet weights are fetched by Keras unless `weights` is a file.
+80 epochs at 256 px (224 for VGG16) need a GPU. ImageNet weights are fetched once unless `weights` is a file.
 Published, example-based F1 / F2 / precision / recall on the test part:
 
 | backbone  | method | UC Merced               | AID                     | DFC15                   |
@@ -24,7 +24,7 @@ from rsml.config import Augment, Data, Experiment, Model, Training
 def experiment(
     folder: str,
     dataset: Literal["ucm", "aid", "dfc15"] = "ucm",
-    backbone: Literal["resnet18", "resnet50", "vgg16"] = "resnet50",
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "vgg16"] = "resnet50",
     method: str = "signa",
     weights: str | None = "imagenet",
 ):

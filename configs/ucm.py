@@ -1,7 +1,7 @@
 """UC Merced on its published splits, from ImageNet, sized for a laptop's CPU: its 17 labels, or its 21 classes.
 
-    python train.py --config configs/ucm.py --arg folder=path/to/ucm backbone=path/to/backbone.keras
-    python train.py --config configs/ucm.py --arg folder=path/to/ucm task=single-label
+    rsml train --config ucm --set folder=path/to/ucm backbone=path/to/backbone.keras
+    rsml train --config ucm --set folder=path/to/ucm task=single-label
 
 `folder` holds Images/<class>/, LandUse_Multilabeled.txt and splits/ (AiTLAS arena). Without `backbone`, Keras fetches
 EfficientNet-B0. Published on these splits, ImageNet start: mAP 95.67 (ResNet-50) and 96.83 (Swin-T) for the labels,

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rsml.api import images, train
     from rsml.config import Experiment
+    from rsml.explain.class_maps import ClassMaps
     from rsml.run import Run
     from rsml.weights.models import load_model
 
 __version__ = "0.2.0"
 
 _LAZY = {
+    "ClassMaps": "rsml.explain.class_maps",
     "Experiment": "rsml.config",
     "Run": "rsml.run",
     "images": "rsml.api",
@@ -26,7 +28,7 @@ _LAZY = {
     "train": "rsml.api",
 }
 
-__all__ = ["Experiment", "Run", "__version__", "images", "load_model", "train"]
+__all__ = ["ClassMaps", "Experiment", "Run", "__version__", "images", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rsml.data.augment import Augment, check_shape
-from rsml.data.source import Data
-from rsml.methods import METHODS, Method
+from rsml.data.augment_options import Augment, check_shape
+from rsml.data.options import Data, Division
+from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
+from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
 
@@ -42,20 +44,27 @@ class Model(Settings):
     """The network but for what the methods put into it.
 
     Attributes:
-        backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start.
+        backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
+            "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
+        weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
+            random start. What a file holds besides the backbone is loaded too.
+        head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
+            (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
         trust: Let a model file run the code it carries (Lambda layers).
+        published_code: Classify as SIGNA's published code does: see `PublishedCode`.
     """
 
     backbone: str = "small"
     weights: str | None = None
+    head: Literal["auto", "load", "fresh"] = "auto"
     preprocess: str | None = None
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
     trust: bool = False
+    published_code: bool = False
 
 
 class Training(Settings):
@@ -64,8 +73,8 @@ class Training(Settings):
     Attributes:
         learning_rate: Rate of the new parts, at the top of the schedule.
         backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, else 1.
-        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
-            biases and norms.
+        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw.
+        decay_all: Decay biases and norms too, as the authors of GRN do.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
             epochs) by its factor; "plateau" does when `monitor` is no better for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
@@ -95,6 +104,7 @@ class Training(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
+    decay_all: bool = False
     clip_norm: PositiveFloat | None = None
     schedule: Literal["constant", "step", "cosine", "plateau"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
@@ -126,6 +136,12 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
+            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
+            of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
+        views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
+            and predicted so; epochs are chosen by one view. Plain Keras serves one view.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -134,6 +150,9 @@ class Evaluation(Settings):
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    thresholds: str | None = None
+    calibrate: bool = True
+    views: Literal[1, 2, 4, 8] = 1
     resamples: NonNegativeInt = 1000
     figures: bool = True
     bootstrap_chart: bool = False
@@ -149,10 +168,8 @@ def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    kind = str(options.get("kind"))
-    if kind not in METHODS:
-        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
-    return METHODS[kind].model_validate(options)
+    method = find_method(str(options.pop("kind", None)))
+    return method.model_validate(options)
 
 
 Methods = Annotated[
@@ -178,17 +195,32 @@ class Experiment(Settings):
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Experiment:
         kinds = [method.kind for method in self.methods]
-        classifiers = [method.kind for method in self.methods if method.replaces_logits]
+        classifiers = [method.kind for method in self.applied_methods() if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
-        poolings = {method.pooling() for method in self.methods} - {None}
+        poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
             method.check(self.training.batch_size)
+        hard = [method.kind for method in self.methods if not method.takes_mixed_labels]
+        if self.objective is not None and self.objective.kind == "improved-cross-entropy":
+            hard.append(self.objective.kind)
+        if self.augment.mixes and hard:
+            raise ValueError(
+                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn from; "
+                "set both to 0"
+            )
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
+
+    def applied_methods(self) -> tuple[Method, ...]:
+        """The methods that are named and those that they, or `model.published_code`, bring along."""
+        brought = [companion for method in self.methods for companion in method.companions()]
+        brought += [PublishedCode()] if self.model.published_code else []
+        named = {method.kind for method in self.methods}
+        return (*self.methods, *{method.kind: method for method in brought if method.kind not in named}.values())
 
     def dump(self) -> dict[str, Any]:
         """The experiment with every default, as plain JSON values."""
@@ -207,10 +239,15 @@ class Experiment(Settings):
             raise one_line(error, subject) from None
 
 
-def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experiment, list[str]]:
+def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
     """Applies `a.b.c=value` settings; returns the new experiment and a line for each value that changed.
 
     A list is entered by position or, for methods, by kind: `methods.signa.heads=4`.
+
+    Args:
+        experiment: What is changed.
+        settings: The changes, in order.
+        also: Other keys that a user may have meant.
     """
     values, said = experiment.dump(), []
     for setting in settings:
@@ -224,8 +261,8 @@ def override(experiment: Experiment, settings: Sequence[str]) -> tuple[Experimen
         *parents, last = path.split(".")
         place: Any = values
         for depth, key in enumerate(parents):
-            place = place[_key(place, key, ".".join(parents[:depth]), setting)]
-        last = _key(place, last, ".".join(parents), setting)
+            place = place[_key(place, key, ".".join(parents[:depth]), setting, also)]
+        last = _key(place, last, ".".join(parents), setting, also)
         old, place[last] = place[last], _literal(text)
         if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
@@ -248,9 +285,12 @@ def _in_full(key: str, value: Any) -> Any:
         raise one_line(error, "--set") from None
 
 
-def _key(place: Any, key: str, where: str, setting: str) -> Any:
+def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) -> Any:
     if isinstance(place, list):
-        kinds = [item.get("kind") if isinstance(item, dict) else None for item in place]
+        # A method of another package is entered by its class: methods.MyMethod.option=...
+        kinds = [
+            item["kind"].rpartition(":")[2] if isinstance(item, dict) and "kind" in item else None for item in place
+        ]
         if key in kinds:
             return kinds.index(key)
         if key.isdigit() and int(key) < len(place):
@@ -259,7 +299,7 @@ def _key(place: Any, key: str, where: str, setting: str) -> Any:
     elif isinstance(place, dict):
         if key in place:
             return key
-        known = list(place)
+        known = [*place, *(also if not where else ())]
     else:
         hint = f"; set it first: --set {where}=... {where}.{key}=..." if place is None else ""
         raise UserError(f"--set {setting}: '{where}' has no keys below it; it is {place!r}{hint}")
@@ -277,28 +317,98 @@ def _literal(text: str) -> Any:
     return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
+def read_experiment(config: str | Path, settings: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
+    """An experiment from a config file and `key=value` settings; and a line for each value that they changed.
+
+    A setting whose key is an argument of the config goes to the config, any other one to the experiment it makes.
+
+    Args:
+        config: A file, or the name of one in configs/.
+        settings: `folder=divided`, `training.epochs=5`; of two with one key the later one holds.
+    """
+    path = find_config(config)
+    found = _execute(path, "experiment")
+    known = list(inspect.signature(found).parameters) if callable(found) else []
+    own = [setting for setting in settings if setting.partition("=")[0].strip() in known]
+    experiment = _experiment(path, found, own)
+    return override(experiment, [setting for setting in settings if setting not in own], known)
+
+
+def load_config(config: str | Path, arguments: Sequence[str] = ()) -> Experiment:
     """Reads a config file: Python that sets `experiment`, an `Experiment` or a function that returns one.
 
     Args:
-        path: The file.
+        config: A file, or the name of one in configs/.
         arguments: `key=value` arguments for a config whose `experiment` is a function.
     """
-    path = Path(path)
-    if not path.is_file():
-        there = sorted(item.stem for item in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        hint = nearest(path.stem, there) if there else ""
-        raise UserError(f"config {path}: no such file{hint}; give one from configs/ with --config")
+    path = find_config(config)
+    return _experiment(path, _execute(path, "experiment"), arguments)
+
+
+def find_config(config: str | Path) -> Path:
+    """The file of a config: as it is named, or the one of configs/ here or of this package that has the name."""
+    path = Path(config)
+    places = [path]
+    if path.parent in (Path(), Path("configs")):
+        package = Path(__file__).parent
+        folders = (Path("configs"), package / "configs", package.parent / "configs")
+        places += [folder / f"{path.stem}.py" for folder in folders]
+    for place in places:
+        if place.is_file():
+            return place
+    there = sorted(item.stem for place in places if place.parent.is_dir() for item in place.parent.glob("*.py"))
+    hint = nearest(path.stem, there) if there else ""
+    raise UserError(f"config {path}: no such file{hint}; give one from configs/ with --config")
+
+
+def read_division(config: str | Path | None, given: dict[str, Any]) -> Division:
+    """What a config file sets as `division`, if there is one, with what is given in its place."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        path = find_config(config)
+        found = _execute(path, "division")
+        if not isinstance(found, Division):
+            raise UserError(f"config {path}: expected it to set `division` to an rsml.config.Division")
+        values = found.model_dump(exclude_unset=True)
+        if given.keys() & {"train", "valid", "test"}:
+            values = {key: value for key, value in values.items() if key not in ("train", "valid", "test")}
+    if missing := [name.upper() for name in ("source", "dest") if name not in {**values, **given}]:
+        raise UserError(f"no {missing[0]}; give SOURCE and DEST, or neither and set both in configs/divide.py")
+    try:
+        return Division.model_validate({**values, **given})
+    except pydantic.ValidationError as error:
+        raise one_line(error, "divide") from None
+
+
+def _execute(path: Path, wanted: str) -> Any:
+    """What a config file sets under a name."""
     spec = importlib.util.spec_from_loader(path.stem, loader=None)
+    assert spec is not None
     scope = importlib.util.module_from_spec(spec).__dict__
     scope["__file__"] = str(path)
-    try:
+    with _faults_of(path):
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True), scope)
-        found = scope.get("experiment")
-        if callable(found):
+    return scope.get(wanted)
+
+
+def _experiment(path: Path, found: Any, arguments: Sequence[str]) -> Experiment:
+    if callable(found):
+        with _faults_of(path):
             found = pydantic.validate_call(found)(**_arguments(found, arguments, path))
-        elif arguments:
-            raise UserError(f"config {path}: takes no arguments, found --arg {arguments[0]}")
+    elif arguments:
+        raise UserError(f"config {path}: takes no arguments, found {arguments[0]}")
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"config {path}: expected it to set `experiment` to an rsml.config.Experiment, found {type(found).__name__}"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Tells what is wrong with a config file in one line, with the line's number where there is one."""
+    try:
+        yield
     except UserError:
         raise
     except pydantic.ValidationError as error:
@@ -308,24 +418,19 @@ def load_config(path: str | Path, arguments: Sequence[str] = ()) -> Experiment:
     except Exception as error:
         line = _line_in(error, str(path))
         raise UserError(f"config {path}{line}: {type(error).__name__}: {error}") from None
-    if not isinstance(found, Experiment):
-        raise UserError(
-            f"config {path}: expected it to set `experiment` to an rsml.config.Experiment, found {type(found).__name__}"
-        )
-    return found
 
 
-def _arguments(function: Callable, arguments: Sequence[str], path: Path) -> dict[str, Any]:
-    known = list(inspect.signature(function).parameters)
+def _arguments(function: Callable[..., Any], arguments: Sequence[str], path: Path) -> dict[str, Any]:
+    known = inspect.signature(function).parameters
     values = {}
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if not separator or key not in known:
             raise UserError(f"config {path}: unknown argument '{argument}', expected key=value{nearest(key, known)}")
         values[key] = _literal(text)
-    for key, parameter in inspect.signature(function).parameters.items():
+    for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in values:
-            raise UserError(f"config {path}: needs --arg {key}=..., see the top of the file")
+            raise UserError(f"config {path}: needs --set {key}=..., see the top of the file")
     return values
 
 

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from rsml.config import Experiment
-from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.guard import read_json
+from rsml.utils.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
+
+    from rsml.data.samples import Samples
 
 ROOT = Path("checkpoint")
 _STEADY = ("constant", "step", "plateau")
@@ -106,7 +107,7 @@ class Run:
             )
         if not run.files.best.is_file():
             raise UserError(
-                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run train.py again"
+                f"{run.folder}: no best.keras yet; its training has not finished an epoch, run rsml train again"
             )
         return run
 
@@ -115,25 +116,24 @@ class Run:
         """The run whose best model was written last."""
         models = sorted(Path(root).glob("*/best.keras"), key=lambda file: file.stat().st_mtime)
         if not models:
-            raise UserError(
-                f"{root}/: no run with a model in it; train one with `python train.py`, or name a checkpoint"
-            )
+            raise UserError(f"{root}/: no run with a model in it; train one with `rsml train`, or name a checkpoint")
         return cls.open(models[-1].parent)
 
     def clear(self) -> None:
         """Removes the files a run writes, and nothing a person put beside them."""
         for path in vars(self.files).values():
             remove(path.parent if path == self.files.state else path)
+        remove(self.folder / MANIFEST)
 
     def grows(self, experiment: Experiment) -> bool:
         """Whether the experiment is this run's own with more epochs, under a schedule where one follows the other."""
         differences, training = self._differences(experiment), experiment.training
-        steady = training.schedule in _STEADY and not training.milestones
+        steady = training.schedule in _STEADY and not (training.milestones or training.sizes)
         return (
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
             and steady
-            and not any(method.counts_epochs for method in experiment.methods)
+            and not any(method.counts_epochs for method in experiment.applied_methods())
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -166,6 +166,8 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row an epoch; empty before the first."""
+        import pandas as pd
+
         return pd.read_csv(self.files.history) if self.files.history.is_file() else pd.DataFrame()
 
     def model(self) -> keras.Model:
@@ -190,6 +192,9 @@ class Run:
         Returns:
             One row an image: `path`, `labels` (a tuple of names), and a column `score <label>` for each label.
         """
+        import numpy as np
+        import pandas as pd
+
         from rsml.api import image_paths
         from rsml.prediction.scene_model import SceneModel
 
@@ -208,22 +213,34 @@ class Run:
         Args:
             root: Where the images lie now, if not where they lay in training.
         """
+        from rsml.data.samples import Samples
+
+        Manifest(self.folder).check(self.files.samples.name, "start the run over with --fresh")
         about = _read_json(self.files.origin)
         return Samples.read_csv(self.files.samples, root=Path(root or about["root"]), task=about["task"])
 
     def write_samples(self, samples: Samples) -> None:
         """Keeps every image with its labels and part, and where the images lie."""
         samples.write_csv(self.files.samples)
+        Manifest(self.folder).record([self.files.samples])
         write_json(self.files.origin, {"root": str(samples.root.resolve()), "task": samples.task})
         self._samples = samples
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model whole or not at all."""
-        with replacing(path) as beside:
+        with Manifest(self.folder).replacing(path) as beside:
             model.save(beside)
+
+    def fault(self) -> str | None:
+        """What is wrong with the best model's file, or None: a run without it is not complete."""
+        if not self.files.best.is_file():
+            return "is gone"
+        return Manifest(self.folder).fault(self.files.best.name)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
+        import pandas as pd
+
         with replacing(self.files.history) as beside:
             pd.DataFrame(rows).to_csv(beside, index=False)
 
@@ -234,10 +251,8 @@ class Run:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}); start the run over with --fresh") from None
+    kept: dict[str, Any] = read_json(path, advice="start the run over with --fresh")
+    return kept
 
 
 def _with_new_defaults(kept: dict[str, Any]) -> dict[str, Any]:

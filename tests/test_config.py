@@ -113,7 +113,7 @@ def test_a_missing_config_names_the_nearest(tmp_path):
 
 
 def test_the_shipped_configs_are_valid():
-    files = sorted(SIGNA.parent.glob("*.py"))
+    files = sorted(set(SIGNA.parent.glob("*.py")) - {SIGNA.parent / "divide.py"})
     assert files
     needed = {"signa": ["folder=x"], "own": ["folder=x"]}
     names = [load_config(file, needed.get(file.stem, [])).name for file in files]
@@ -121,7 +121,7 @@ def test_the_shipped_configs_are_valid():
 
 
 def test_a_config_argument_that_is_needed_is_asked_for():
-    with pytest.raises(UserError, match=r"needs --arg folder="):
+    with pytest.raises(UserError, match=r"needs --set folder="):
         load_config(SIGNA)
     with pytest.raises(UserError, match=r"'backbone' is 'resnet99'"):
         load_config(SIGNA, ["folder=x", "backbone=resnet99"])

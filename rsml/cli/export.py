@@ -1,20 +1,20 @@
-"""Export a run and check every file: python -m rsml.export RUN --formats onnx tflite-int8"""
+"""Write a trained model as SavedModel, TFLite and ONNX, each compared with Keras on real images."""
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
+
+from rsml.cli.options import add, positive
 
 CHOICES = ("savedmodel", "tflite", "tflite-float16", "tflite-int8", "onnx")
+SOME_FAILED = 4
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rsml.export",
-        description="Write a trained model as SavedModel, TFLite and ONNX, compare each with Keras on real images, "
-        "print sizes, differences and times. A file that does not give the same answers is not kept.",
-        epilog="Exit code 0: all formats written; 2: bad input; 4: a format failed, the others were written.",
-    )
-    parser.add_argument("model", metavar="RUN_OR_CHECKPOINT", help="a run folder, or a .keras / .h5 file")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What there is to say."""
+    parser.epilog = "A file that does not give the same answers is not kept."
+    add(parser, "model")
     parser.add_argument(
         "--formats",
         nargs="+",
@@ -23,7 +23,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FORMAT",
         help=f"{', '.join(CHOICES)}, or all (default: all)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="(default: export/ in the run folder or beside the checkpoint)")
+    add(parser, "--out", metavar="FOLDER", help="(default: export/ in the run folder or beside the checkpoint)")
     parser.add_argument(
         "--images",
         nargs="+",
@@ -31,47 +31,57 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N or IMAGE",
         help="how many images of the run's test part to check on, or images, folders, globs of your own (default: 64)",
     )
-    parser.add_argument("--root", metavar="FOLDER", help="where the images of the run lie now, if they were moved")
+    add(parser, "--root")
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="fix the batch at N images, as some accelerators ask (default: any)"
+        "--fixed-batch",
+        type=positive,
+        metavar="N",
+        help="fix the batch at N images, as some accelerators ask (default: any)",
     )
     parser.add_argument(
         "--calibration",
-        type=int,
+        type=positive,
         default=128,
         metavar="N",
         help="images that set the ranges of int8: training images of the run, or every other image given "
         "(default: %(default)s)",
     )
-    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
-    other = parser.add_argument_group("models that rsml did not train, as for predict.py")
-    other.add_argument("--labels", metavar="NAMES", help="names of the model's classes: a,b,c, a file, or a folder")
-    other.add_argument(
-        "--task", choices=["single-label", "multi-label"], help="where its last layer has no softmax or sigmoid"
+    add(parser, "--json", "--trust")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports; 4 if a format failed."""
+    from rsml.prediction.find_model import check_images, class_folders, find_model
+    from rsml.utils.packages import require
+    from rsml.utils.quiet import start_tensorflow
+
+    formats = list(CHOICES) if "all" in options.formats else options.formats
+    counted = len(options.images) == 1 and options.images[0].isdecimal()
+    if not counted:
+        check_images(options.images)
+    find_model(options.model)
+    if options.formats == ["onnx"]:
+        require("tf2onnx", "onnx", "onnxruntime")
+    start_tensorflow()
+    from rsml.export.exporting import export_model, table
+
+    done = export_model(
+        options.model,
+        formats,
+        out=options.out,
+        images=int(options.images[0]) if counted else options.images,
+        root=options.root,
+        batch=options.fixed_batch,
+        calibration=options.calibration,
+        trust=options.trust,
+        unnamed=None if counted else class_folders(options.images[0]),
     )
-    other.add_argument("--preprocess", metavar="MODE", help="how it wants its pixels, where that is not in the file")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line."""
-    options = vars(parse(arguments))
-    if "all" in options["formats"]:
-        options["formats"] = list(CHOICES)
-    from rsml.cli.faults import run
-
-    return run(lambda: _start(options), log=sys.stderr)
-
-
-def _start(options: dict) -> int:
-    from rsml.data.label_names import read_label_names
-    from rsml.export.exporting import export_command
-
-    if options["labels"] is not None:
-        options["labels"] = read_label_names(options["labels"])
-    return export_command(**options)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if options.as_json:
+        print(json.dumps([asdict(check) for check in done.checks]))
+    else:
+        print(f"{done.checked_on}\n\n{table(done.checks, done.task)}")
+    for name, fault in done.faults.items():
+        print(f"error: {name}: {fault}", file=sys.stderr)
+    if not options.as_json and len(done.checks) > 1:
+        print(f"files, labels.txt and model.json: {done.folder}")
+    return SOME_FAILED if done.faults else 0

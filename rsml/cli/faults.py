@@ -1,25 +1,18 @@
-"""What the three scripts share: faults become one line and an exit code."""
+"""Faults of a command become one line and an exit code."""
 
 import errno
-import logging
 import sys
 from collections.abc import Callable
-from typing import TextIO
 
 from rsml.utils.errors import UserError
+from rsml.utils.packages import EXTRAS, missing
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_CORE = ("tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib", "h5py", "PIL", "tifffile", "imagecodecs")
 
 
-def run(command: Callable[[], int | None], log: TextIO | None = None) -> int:
-    """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C.
-
-    Args:
-        command: What to do.
-        log: Where it says what it is doing: stdout, unless that is for results.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=log or sys.stdout)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+def run(command: Callable[[], int | None]) -> int:
+    """Runs a command and returns its exit code: 2 for a fault the user can mend, 130 after Ctrl-C."""
     try:
         return command() or 0
     except UserError as error:
@@ -31,6 +24,11 @@ def run(command: Callable[[], int | None], log: TextIO | None = None) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         sys.stdout = None
         return 0
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in (*EXTRAS, *_CORE):
+            raise
+        return _fail(str(missing(package)))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(

@@ -1,40 +1,44 @@
-"""Find the scenes most alike: python -m rsml.retrieval index | search | measure"""
+"""Find the scenes most alike: embed an archive with a trained model, search it, measure how well that works."""
+
+from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+
+from rsml.cli.options import SPLITS, add, picked, positive, seed
+
+_DATA = ("data", "labels", "root")
+_RUNNING = ("batch_size", "trust")
+_EMBEDDING = ("layer", "fresh", *_RUNNING)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rsml.retrieval",
-        description="Embed an archive of images with a trained model, search it, and measure how well that works.",
-        epilog="Exit code 0: all is well; 2: bad input; 3: some images could not be read, all others were used.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What there is to say."""
     jobs = parser.add_subparsers(dest="job", required=True, metavar="index | search | measure")
-    model = {"metavar": "RUN_OR_CHECKPOINT", "help": "a run folder, or a .keras / .h5 file that train.py made"}
+    _add_index(jobs)
+    _add_search(jobs)
+    _add_measure(jobs)
 
+
+def _add_index(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = jobs.add_parser(
         "index",
         help="embed images into an index folder",
         description="Embed images into an index folder. Interrupted, the same command goes on where it stopped; "
         "repeated later, it embeds only images that are new or have changed.",
     )
-    index.add_argument("model", **model)
+    add(index, "model")
     index.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE",
         help="images, folders, globs, @list.txt, or - for a list on stdin (default: the images of the run)",
     )
-    index.add_argument("--out", required=True, metavar="FOLDER", help="the index folder")
-    _add_data(index)
-    index.add_argument(
-        "--split",
-        default="all",
-        choices=["train", "valid", "test", "all"],
-        help="part of the data to embed (default: %(default)s)",
-    )
+    add(index, "--out", required=True, metavar="FOLDER", help="the index folder")
+    add(index, "--data", "--labels", "--root")
+    add(index, "--split", default="all")
     index.add_argument(
         "--approximate",
         choices=["hnsw", "ivf"],
@@ -42,85 +46,157 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     _add_embedding(index)
 
+
+def _add_search(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     search = jobs.add_parser(
         "search",
         help="find the images most alike",
         description="Find the images of an index that are most alike. An image that is in the index does not find "
         "itself, and its labels are known; those of others are what the model says.",
     )
-    search.add_argument("folder", metavar="INDEX", help="the index folder")
+    search.add_argument("index", metavar="INDEX", help="the index folder")
     search.add_argument("images", nargs="*", metavar="IMAGE", help="images, folders, globs, @list.txt, or -")
     search.add_argument(
-        "--row", dest="rows", type=int, nargs="+", default=[], metavar="N", help="rows of the index instead of images"
+        "--row", dest="rows", type=seed, nargs="+", default=[], metavar="N", help="rows of the index instead of images"
     )
-    search.add_argument(
-        "--model", metavar=model["metavar"], help="the model that made the index, if it has moved since"
-    )
-    search.add_argument("--root", metavar="FOLDER", help="where the images of the index lie now, if they were moved")
-    search.add_argument("-k", type=int, default=10, help="neighbours of each query (default: %(default)s)")
+    search.add_argument("--model", metavar="RUN_OR_CHECKPOINT", help="the model of the index, if it has moved since")
+    add(search, "--root", help="where the images of the index lie now, if they were moved")
+    search.add_argument("-k", type=positive, default=10, help="neighbours of each query (default: %(default)s)")
     search.add_argument("--exact", action="store_true", help="search exactly, though there is an approximate index")
     search.add_argument("--keep-self", action="store_true", help="let an image of the index find itself")
-    search.add_argument("--out", default="neighbours.csv", metavar="FILE", help="table (default: %(default)s)")
+    add(search, "--out", default="neighbours.csv", help="table (default: %(default)s)")
     search.add_argument(
         "--figure", default="neighbours.png", metavar="FILE", help="contact sheet (default: %(default)s)"
     )
     search.add_argument("--no-figure", dest="figure", action="store_const", const=None, help="draw no contact sheet")
-    _add_running(search)
+    add(search, "--batch-size", "--trust")
 
+
+def _add_measure(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     measure = jobs.add_parser(
         "measure",
         help="measure retrieval at R, and the KNN classifier",
         description="Measure the papers' protocol: every image of one part asks, the other part answers.",
     )
-    measure.add_argument("model", **model)
-    _add_data(measure)
+    add(measure, "model", "--data", "--labels", "--root")
     for name, default in (("queries", "test"), ("archive", "train")):
         measure.add_argument(
             f"--{name}",
             default=default,
-            choices=["train", "valid", "test", "all"],
+            choices=[*SPLITS, "all"],
             help=f"part of the data that are the {name} (default: %(default)s)",
         )
-    measure.add_argument("--at", type=int, nargs="+", metavar="R", help="images retrieved (default: 5 10 20 50)")
-    measure.add_argument("-k", type=int, default=10, help="neighbours that vote (default: %(default)s)")
-    measure.add_argument("--out", metavar="FILE", help="(default: retrieval.json in the run folder, or here)")
-    measure.add_argument("--json", dest="as_json", action="store_true", help="print JSON instead of the table")
+    measure.add_argument("--at", type=positive, nargs="+", metavar="R", help="images retrieved (default: 5 10 20 50)")
+    measure.add_argument("-k", type=positive, default=10, help="neighbours that vote (default: %(default)s)")
+    add(measure, "--out", help="(default: retrieval.json in the run folder, or here)")
     _add_embedding(measure)
-    return parser.parse_args(arguments)
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="SOURCE", help="labelled data instead of the run's: a folder or a CSV file")
-    parser.add_argument("--labels", metavar="FILE", help="label file of --data")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images of the run lie now, if they were moved")
+    add(measure, "--json")
 
 
 def _add_embedding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metric", default="cosine", choices=["cosine", "l2"], help="(default: %(default)s)")
+    parser.add_argument(
+        "--distance", default="cosine", choices=["cosine", "l2"], help="how vectors are compared (default: %(default)s)"
+    )
     parser.add_argument("--layer", metavar="NAME", help="layer to embed with (default: embedding, else features)")
-    parser.add_argument("--fresh", action="store_true", help="start over")
-    _add_running(parser)
+    add(parser, "--fresh", "--batch-size", "--trust")
 
 
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: %(default)s)")
-    parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
+def run(options: argparse.Namespace) -> int:
+    """Does one of the three jobs."""
+    from rsml.prediction.find_model import find_model
+    from rsml.utils.errors import UserError
+    from rsml.utils.packages import require
+    from rsml.utils.quiet import start_tensorflow
+
+    if options.job == "search":
+        if not options.images and not options.rows:
+            raise UserError(f"{options.index}: nothing asked; give images, or rows of the index with --row")
+    else:
+        find_model(options.model)
+    if options.job == "index":
+        if options.approximate:
+            require("faiss")
+        if options.images and (options.data or options.split != "all"):
+            raise UserError(
+                f"{options.images[0]}: images and --data or --split are two different jobs; give one of them"
+            )
+    start_tensorflow()
+    return {"index": _index, "search": _search, "measure": _measure}[options.job](options)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line."""
-    options = vars(parse(arguments))
-    from rsml.cli.faults import run
+def _index(options: argparse.Namespace) -> int:
+    from rsml.retrieval.jobs import make_index
+    from rsml.utils.text import counted
 
-    return run(lambda: _start(**options))
+    index, width, layer, bad = make_index(
+        options.model,
+        options.out,
+        metric=options.distance,
+        **picked(
+            options, "images", "data", "labels", "root", "split", "approximate", "layer", "fresh", "batch_size", "trust"
+        ),
+    )
+    about = index.about["approximate"]
+    kind = f", {about['kind']} index with recall@10 {about['recall@10']:.3f}" if about else ""
+    size = f"{counted(len(index), 'image')}, {counted(width, 'value')} each ({layer}), {options.distance}"
+    print(f"{options.out}: {size}{kind}")
+    return _tell(bad)
 
 
-def _start(job: str, **options: object) -> int:
-    from rsml.retrieval import jobs as commands
+def _search(options: argparse.Namespace) -> int:
+    from rsml.retrieval.jobs import SHEET_QUERIES, draw_sheet, search_index, write_table
+    from rsml.utils.text import counted
 
-    jobs = {"index": commands.make_index, "search": commands.search_index, "measure": commands.measure}
-    return jobs[job](**options)
+    answers = search_index(
+        options.index,
+        **picked(options, "images", "rows", "model", "root", "k", "exact", "keep_self", *_RUNNING),
+    )
+    write_table(options.out, answers)
+    for query, found in answers.each()[:SHEET_QUERIES]:
+        print(f"{query.name}: " + ", ".join(f"{answers.samples.paths[row]} {value:.3f}" for row, value in found))
+    written = options.out
+    if options.figure is not None:
+        draw_sheet(options.figure, answers)
+        written += f" and {options.figure}"
+    asked = f"{counted(len(answers.queries), 'query', 'queries')} against {counted(len(answers.index), 'image')}"
+    print(f"{asked} in {1000 * answers.seconds:.0f} ms: {written}", file=sys.stderr)
+    return _tell(answers.bad)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _measure(options: argparse.Namespace) -> int:
+    from rsml.retrieval.jobs import measure
+    from rsml.retrieval.protocol import table
+    from rsml.utils.text import counted
+
+    measured, file, bad = measure(
+        options.model,
+        metric=options.distance,
+        **picked(
+            options,
+            "data",
+            "labels",
+            "root",
+            "queries",
+            "archive",
+            "at",
+            "k",
+            "out",
+            "layer",
+            "fresh",
+            "batch_size",
+            "trust",
+        ),
+    )
+    if options.as_json:
+        print(json.dumps(measured))
+    else:
+        asked = counted(measured["queries"], "query", "queries")
+        print(f"{asked} ({options.queries}), archive of {measured['archive']} ({options.archive})")
+        print(f"{table(measured)}\nkept in {file}")
+    return _tell(bad)
+
+
+def _tell(bad: Sequence[Exception]) -> int:
+    for fault in bad:
+        print(f"skipped: {fault}", file=sys.stderr)
+    return 3 if bad else 0

@@ -1,82 +1,28 @@
-"""Compare methods fairly: a grid of variants with several seeds, one table. `python -m rsml.comparison.grid --help`"""
+"""Compare methods fairly: a grid of variants with several seeds, one table."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import re
-import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rsml.config import Experiment, override
+from rsml.run import Run
+from rsml.utils.errors import UserError
+from rsml.utils.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rsml.config import Experiment
-
 logger = logging.getLogger(__name__)
 
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rsml.comparison.grid",
-        description="Train every variant of one experiment with every seed, and write one table: mean, deviation, "
-        "and the difference to the first variant, paired by seed. Interrupted, the same command goes on.",
-        epilog="example: python -m rsml.comparison.grid --name heads --seeds 0 1 2 "
-        "--variant plain methods=plain --grid methods.signa.heads=1,2,4,6,8",
-    )
-    parser.add_argument(
-        "--config", default="configs/scenes.py", help="the experiment that all variants share (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--arg",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="argument of a config that takes some",
-    )
-    parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="a setting that all variants share"
-    )
-    parser.add_argument(
-        "--variant",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar=("NAME", "KEY=VALUE"),
-        help="a variant and the settings that make it; the first one is the baseline",
-    )
-    parser.add_argument(
-        "--grid",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE,VALUE,...",
-        help="further variants: one for every combination of the values of all --grid options",
-    )
-    parser.add_argument(
-        "--curve",
-        metavar="KEY=VALUE,VALUE,...",
-        help="train every variant at each value of a numeric setting, compare at equal values, and draw curve.png: "
-        "the first metric against the value, a line a variant (e.g. data.train_fraction=0.01,0.05,0.2,1)",
-    )
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of every variant (default: 0 1 2)"
-    )
-    parser.add_argument("--name", required=True, help="name of the comparison: runs land in checkpoint/<name>/")
-    parser.add_argument("--metrics", nargs="+", help="columns of the table (default: the task's headline metrics)")
-    parser.add_argument(
-        "--part", default="test", choices=["valid", "test"], help="part that is compared (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--retrieval",
-        action="store_true",
-        help="measure retrieval and the nearest neighbours' votes too: metrics map@5, map@10 ..., knn_samples_f1",
-    )
-    return parser.parse_args(arguments)
+Scores = dict[str, Any]
+"""What one run scored: "task", and "metrics" by name."""
 
 
 def grid(axes: Sequence[str]) -> list[list[str]]:
@@ -98,8 +44,6 @@ def grid(axes: Sequence[str]) -> list[list[str]]:
 
 def axis_of(option: str, axis: str) -> tuple[str, list[str]]:
     """The key of `key=value,value,...` and its values."""
-    from rsml.utils.errors import UserError
-
     key, separator, values = axis.partition("=")
     if not separator or not values:
         raise UserError(f"{option} {axis}: expected key=value,value,..., e.g. methods.signa.heads=1,2,4")
@@ -112,156 +56,209 @@ def _short(key: str, value: str) -> str:
     return f"{key.rpartition('.')[2]}={re.sub('[^A-Za-z0-9._+=-]+', '-', value)}"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was trained, and how it did.
+
+    Args:
+        runs: One row a variant and seed (and a value of the curve): variant, seed, the metrics.
+        metrics: The columns that are shown.
+        key: The setting of the curve, or "".
+    """
+
+    runs: pd.DataFrame
+    metrics: Sequence[str]
+    key: str = ""
+
+    def text(self) -> str:
+        """The tables, aligned, and what one seed does not say."""
+        from rsml.utils.tables import render
+
+        # A difference stays beside its metric.
+        said = "\n".join(
+            title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
+        )
+        if self.runs["seed"].nunique() == 1:
+            said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
+        return said
+
+    def markdown(self) -> str:
+        """The tables as Markdown."""
+        parts = []
+        for title, (header, rows) in self._tables():
+            lines = ["| " + " | ".join(row) + " |" for row in [header, *rows]]
+            parts.append("\n".join([title + lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n")
+        return "\n".join(parts)
+
+    def _tables(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+        if not self.key:
+            return [("", table(self.runs, self.metrics))]
+        return [
+            (f"{self.key} = {value:g}\n\n", table(rows.drop(columns=self.key), self.metrics))
+            for value, rows in self.runs.groupby(self.key)
+        ]
+
+    def write(self, root: Path) -> None:
+        """Writes runs.csv and table.md, and curve.png of the first metric where there is a curve."""
+        from rsml.utils.files import replacing, write_text
+
+        with replacing(root / "runs.csv") as beside:
+            self.runs.to_csv(beside, index=False)
+        write_text(root / "table.md", self.markdown())
+        if self.key:
+            from rsml.figures import charts as figures
+
+            figures.save(figures.score_curve(self.runs, self.key, self.metrics[0]), root / "curve.png")
+
+
+def train_and_measure(experiment: Experiment, root: Path, split: str = "test", retrieval: bool = False) -> Scores:
+    """Trains an experiment where that is not done yet, in this process, and returns its scores on a part."""
+    from rsml.training.loop import train
+
+    run = train(experiment, root=root)
+    scores = _kept(run, split)
+    if retrieval:
+        from rsml.retrieval.jobs import measure_run
+
+        scores["metrics"] |= measure_run(run)
+    return scores
+
+
+def _kept(run: Run, split: str) -> Scores:
+    measured = run.evaluation
+    if split not in measured:
+        raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
+    return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
+
+
 def compare(
-    experiment: Experiment,
+    make: Experiment | Callable[[Sequence[str]], Experiment],
     variants: dict[str, Sequence[str]],
     seeds: Sequence[int],
     *,
     root: Path,
-    metrics: Sequence[str] | None = None,
-    part: str = "test",
+    metrics: Sequence[str] = (),
+    split: str = "test",
     retrieval: bool = False,
     curve: str | None = None,
-) -> pd.DataFrame:
-    """Trains what is not trained yet and returns one row a variant and seed; writes runs.csv and table.md into `root`.
+    measure: Callable[..., Scores] | None = None,
+) -> Comparison:
+    """Trains what is not trained yet, and writes runs.csv and table.md into `root` after each run.
 
     With a curve every variant has a row a value, table.md a table a value, and curve.png shows the first metric.
 
     Args:
-        experiment: What all variants share.
+        make: What all variants share, or a function that makes an experiment of settings.
         variants: Settings by name; the first is the baseline.
         seeds: Seeds of every variant.
         root: Folder of the comparison's runs.
-        metrics: Columns of the table; None takes the task's headline metrics.
-        part: "test" or "valid".
+        metrics: Columns of the table; none takes the task's headline metrics.
+        split: "test" or "valid".
         retrieval: Measure each run's retrieval of its training part by its test part too.
         curve: `key=value,value,...`: train every variant at each of the values.
+        measure: Does one run, as `train_and_measure` does; None does each in a process of its own, whose memory is
+            given back.
     """
-    import keras
+    if measure is None:
+        from rsml.comparison.apart import measure_apart
+
+        measure = measure_apart
+    # Every variant is checked before the first is trained: a typing fault must not cost a night.
+    planned = _plan(make, variants, seeds, curve, root)
+    if not planned:
+        raise UserError("nothing to compare; give one variant and one seed at least")
     import pandas as pd
 
-    from rsml.config import override
     from rsml.tasks import task
-    from rsml.training.loop import train
-    from rsml.utils.files import replacing
 
-    # Every variant is checked before the first is trained: a typing fault must not cost a night.
+    key = axis_of("--curve", curve)[0] if curve else ""
+    rows: list[dict[str, Any]] = []
+    taken: list[float] = []
+    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
+    for number, (about, variant) in enumerate(planned, 1):
+        left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
+        estimate = f", about {_duration(left)} left" if taken else ""
+        logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
+        if to_do[number - 1]:
+            begun = time.monotonic()
+            scores = measure(variant, root, split, retrieval)
+            taken.append(time.monotonic() - begun)
+        else:
+            scores = _kept(Run(root / variant.name), split)
+        rows.append({**about, **scores["metrics"]})
+        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
+        done.write(root)
+    return done
+
+
+def _plan(
+    make: Experiment | Callable[[Sequence[str]], Experiment],
+    variants: dict[str, Sequence[str]],
+    seeds: Sequence[int],
+    curve: str | None,
+    root: Path,
+) -> list[tuple[dict[str, Any], Experiment]]:
+    """Every run: the columns that say which it is, and its experiment."""
+    if isinstance(make, Experiment):
+        shared = make
+
+        def make(settings: Sequence[str]) -> Experiment:
+            return override(shared, settings)[0]
+
     key, values = axis_of("--curve", curve) if curve else ("", [""])
     planned = []
-    for seed, value, (name, settings) in itertools.product(seeds, values, variants.items()):
+    for seed, value, (name, settings) in itertools.product(dict.fromkeys(seeds), values, variants.items()):
         at = {key: _number(key, value)} if curve else {}
         full = f"{name}+{_short(key, value)}" if curve else name
         asked = [*settings, *([f"{key}={value}"] if curve else []), f"seed={seed}", f"name={full}-seed{seed}"]
-        planned.append(({"variant": name, "seed": seed, **at}, override(experiment, asked)[0]))
-    rows = []
-    for number, (about, variant) in enumerate(planned, 1):
-        logger.info("[%d of %d] %s", number, len(planned), variant.name)
-        run = train(variant, root=root)
-        rows.append({**about, **run.metrics[part]})
-        if retrieval:
-            from rsml.retrieval.jobs import measure_run
+        experiment = make(asked)
+        Run.of(experiment, root)  # refuses the folder of another one
+        planned.append(({"variant": name, "seed": seed, **at}, experiment))
+    return planned
 
-            rows[-1] |= measure_run(run)
-        table = pd.DataFrame(rows)
-        with replacing(root / "runs.csv") as beside:
-            table.to_csv(beside, index=False)
-        _write(root, table, metrics or task(run.evaluation[part]["task"]).headline, key)
-        keras.utils.clear_session()
-    return table
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"
 
 
 def _number(key: str, value: str) -> float:
-    from rsml.utils.errors import UserError
-
     try:
         return float(value)
     except ValueError:
         raise UserError(f"--curve {key}: expected numbers, found '{value}'; use --grid for other values") from None
 
 
-def _write(root: Path, table: pd.DataFrame, metrics: Sequence[str], key: str) -> None:
-    """Writes the table, and with a key a table for each of its values and the curve."""
-    from rsml.utils.files import write_text
+def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
-    if not key:
-        write_text(root / "table.md", markdown(table, metrics))
-        return
-    by_value = [
-        f"{key} = {value:g}\n\n{markdown(rows.drop(columns=key), metrics)}" for value, rows in table.groupby(key)
-    ]
-    write_text(root / "table.md", "\n".join(by_value))
-    from rsml.figures import charts as figures
-
-    figures.save(figures.score_curve(table, key, metrics[0]), root / "curve.png")
-
-
-def markdown(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """One row a variant: mean and deviation over seeds, and the difference to the first variant, paired by seed."""
+    Args:
+        runs: One row a variant and seed.
+        metrics: Columns.
+    """
     from rsml.evaluation.scalars import scale_of
-    from rsml.utils.errors import UserError
-    from rsml.utils.settings import nearest
 
     for metric in metrics:
         if metric not in runs:
-            raise UserError(f"--metrics {metric}: not measured{nearest(metric, runs.columns[2:])}")
+            raise UserError(f"--metric {metric}: not measured{nearest(metric, runs.columns[2:])}")
     by_variant = {name: rows.set_index("seed") for name, rows in runs.groupby("variant", sort=False)}
     baseline = next(iter(by_variant))
-    lines = [
-        "| variant | seeds | " + " | ".join(f"{metric} | vs {baseline}" for metric in metrics) + " |",
-        "|---" * (2 + 2 * len(metrics)) + "|",
-    ]
-    for name, rows in by_variant.items():
-        cells = [name, str(len(rows))]
+    header = ["variant", "seeds"]
+    for metric in metrics:
+        header += [metric, f"vs {baseline}"]
+    rows = []
+    for name, own in by_variant.items():
+        cells = [str(name), str(len(own))]
         for metric in metrics:
             scale = scale_of(metric)
-            cells.append(_mean(scale * rows[metric]))
-            difference = (rows[metric] - by_variant[baseline][metric]).dropna()
-            cells.append("" if name == baseline else _mean(scale * difference, sign=True))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            difference = (own[metric] - by_variant[baseline][metric]).dropna()
+            cells += [_mean(scale * own[metric]), "" if name == baseline else _mean(scale * difference, sign=True)]
+        rows.append(cells)
+    return header, rows
 
 
-def _mean(values: pd.Series, sign: bool = False) -> str:
+def _mean(values: pd.Series[float], sign: bool = False) -> str:
     if values.empty:
         return "-"
     spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
     return f"{values.mean():{'+' if sign else ''}.2f}{spread}"
-
-
-def main() -> int:
-    """Runs the command line."""
-    options = parse()
-    from rsml.cli.faults import run
-
-    return run(lambda: _compare(options))
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from rsml.config import load_config, override
-    from rsml.run import ROOT
-    from rsml.utils.errors import UserError
-
-    named = [*options.variant, *grid(options.grid)]
-    variants = {name: settings for name, *settings in named}
-    if len(variants) < len(named):
-        raise UserError("--variant: two variants have one name; give each its own")
-    if not variants:
-        raise UserError("nothing to compare; give --variant NAME KEY=VALUE ... or --grid KEY=VALUE,VALUE,...")
-    experiment, _ = override(load_config(options.config, options.arg), options.set)
-    root = ROOT / options.name
-    compare(
-        experiment,
-        variants,
-        options.seeds,
-        root=root,
-        metrics=options.metrics,
-        part=options.part,
-        retrieval=options.retrieval,
-        curve=options.curve,
-    )
-    print((root / "table.md").read_text(encoding="utf-8") + f"runs and table: {root}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,42 +1,21 @@
-"""Does one run do better than another on the same images? python -m rsml.comparison.paired RUN_A RUN_B"""
+"""Does one run do better than another on the same images?"""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from rsml.run import Run
+from rsml.tasks import Task
+from rsml.utils.errors import UserError
+from rsml.utils.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rsml.evaluation import Interval, SeedsTest
-    from rsml.run import Run
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rsml.comparison.paired",
-        description="Compare two runs, or two methods with several seeds each, on the same images: both values and "
-        "their difference with intervals, and how probable it is without one.",
-        epilog="example: python -m rsml.comparison.paired --a checkpoint/ice-seed0 checkpoint/ice-seed1 "
-        "--b checkpoint/ce-seed0 checkpoint/ce-seed1 --metric accuracy",
-    )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="two run folders: RUN_A RUN_B")
-    parser.add_argument("--a", nargs="+", default=[], metavar="RUN", help="runs of one method, one a seed")
-    parser.add_argument("--b", nargs="+", default=[], metavar="RUN", help="runs of the other, paired in this order")
-    parser.add_argument(
-        "--metric", nargs="+", default=[], metavar="NAME", help="what is compared (default: the task's headline)"
-    )
-    parser.add_argument("--part", default="test", choices=["train", "valid", "test"], help="(default: %(default)s)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images lie now, if they are needed and were moved")
-    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--trust", action="store_true", help="let a model file run the code it carries")
-    return parser.parse_args(arguments)
 
 
 @dataclass(frozen=True)
@@ -55,7 +34,7 @@ class Scored:
     """
 
     run: Run
-    task: str
+    task: Task
     paths: np.ndarray
     label_names: tuple[str, ...]
     labels: np.ndarray
@@ -64,21 +43,18 @@ class Scored:
     seed: int
 
 
-def read_scored(folder: str, part: str, root: str | None = None, trust: bool = False) -> Scored:
+def read_scored(folder: str, split: str, root: str | None = None, trust: bool = False) -> Scored:
     """A run's scores on a part: from its predictions.csv if that is of this part, else predicted anew."""
-    from rsml.run import Run
-    from rsml.utils.errors import UserError
-
     run = Run.open(folder)
     for file in (run.files.samples, run.files.origin):
         if not file.is_file():
-            raise UserError(f"{run.folder}: no {file.name}, so its images are not known; run train.py again")
-    samples = run.read_samples(root).part(part)
+            raise UserError(f"{run.folder}: no {file.name}, so its images are not known; run rsml train again")
+    samples = run.read_samples(root).part(split)
     if not len(samples):
-        raise UserError(f"{run.folder}: its {part} part is empty; choose another with --part")
+        raise UserError(f"{run.folder}: its {split} part is empty; choose another with --split")
     names = samples.label_names
     scores = _kept_scores(run, samples.paths, names)
-    thresholds = _kept_thresholds(run, part, names)
+    thresholds = _kept_thresholds(run, split, names)
     if scores is None or thresholds is None:
         from rsml.prediction.scene_model import SceneModel
 
@@ -91,8 +67,6 @@ def read_scored(folder: str, part: str, root: str | None = None, trust: bool = F
 def matched(first: Scored, other: Scored) -> Scored:
     """The other run's answers in the first one's order of images and labels; refused if they are of other ones."""
     import numpy as np
-
-    from rsml.utils.errors import UserError
 
     pair = f"{first.run.folder} and {other.run.folder}"
     if first.task != other.task:
@@ -130,31 +104,28 @@ def compare_runs(
     b: Sequence[str],
     *,
     metrics: Sequence[str] = (),
-    part: str = "test",
+    split: str = "test",
     root: str | None = None,
     resamples: int = 2000,
     trust: bool = False,
-) -> tuple[list[SeedsTest], Scored, Scored]:
-    """Tests runs a against runs b, paired in order, and returns one test a metric and a run of each side.
+) -> tuple[list[SeedsTest], list[Scored], list[Scored]]:
+    """Tests runs a against runs b, paired in order, and returns one test a metric, and the runs of each side.
 
     Args:
         a: Run folders.
         b: As many.
         metrics: Names; the task's headline metrics if there are none.
-        part: Part of the data.
+        split: Part of the data.
         root: Where the images lie now.
         resamples: Of the bootstrap.
         trust: Let a model file run the code it carries.
     """
     from rsml.evaluation import paired_seeds_test
     from rsml.tasks import task
-    from rsml.utils.errors import UserError
 
     if not a or len(a) != len(b):
         raise UserError(f"runs are compared in pairs, found {len(a)} against {len(b)}; give as many to --a as to --b")
-    if resamples < 1:
-        raise UserError(f"--resamples {resamples}: expected 1 or more")
-    read = [read_scored(folder, part, root, trust) for folder in (*a, *b)]
+    read = [read_scored(folder, split, root, trust) for folder in (*a, *b)]
     read = [read[0], *(matched(read[0], other) for other in read[1:])]
     side_a, side_b = read[: len(a)], read[len(a) :]
     first = read[0]
@@ -178,8 +149,8 @@ def compare_runs(
 def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
     """The tests as text: one line a metric, then one a pair of runs, then who is right alone."""
     from rsml.evaluation.bootstrap import format_interval, format_p
-    from rsml.evaluation.report import render
     from rsml.evaluation.scalars import scale_of
+    from rsml.utils.tables import render
 
     def cell(interval: Interval, metric: str) -> str:
         return format_interval(interval.value, interval.low, interval.high, scale=scale_of(metric))
@@ -194,7 +165,7 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
     lines = [
         "a: " + " ".join(str(scored.run.folder) for scored in side_a),
         "b: " + " ".join(str(scored.run.folder) for scored in side_b),
-        f"{len(side_a[0].paths)} images; [{level:g} % interval over {drawn}, {resamples} resamples]",
+        f"{counted(len(side_a[0].paths), 'image')}; [{level:g} % interval over {drawn}, {resamples} resamples]",
         "",
     ]
     header = ["%", "a", "b", "a - b", *(["deviation over pairs"] if several else []), "no difference"]
@@ -204,7 +175,6 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
         cells = [cell(test.a, test.metric), cell(test.b, test.metric), signed(test.difference, test.metric)]
         rows.append([test.metric, *cells, *deviation, format_p(test.p_value)])
     lines.append(render(header, rows))
-    counted = tests[0].pairs[0].mcnemar_p is not None
     if several:
         header = [f"{tests[0].metric}, seeds", "a", "b", "a - b", "no difference"]
         rows = [
@@ -218,8 +188,8 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
             for pair, left, right in zip(tests[0].pairs, side_a, side_b, strict=True)
         ]
         lines.append(render(header, rows))
-    if counted:
-        for pair, left in zip(tests[0].pairs, side_a, strict=True):
+    for pair, left in zip(tests[0].pairs, side_a, strict=True):
+        if pair.mcnemar_p is not None:
             seed = f"seed {left.seed}: " if several else ""
             lines.append(
                 f"{seed}right alone {pair.only_a_right} : {pair.only_b_right}, McNemar {format_p(pair.mcnemar_p)}"
@@ -279,43 +249,13 @@ def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarra
     return kept[columns].to_numpy(dtype=float)
 
 
-def _kept_thresholds(run: Run, part: str, names: Sequence[str]) -> np.ndarray | None:
+def _kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | None:
     """The thresholds the run was measured with; 0.5 where its task has none."""
     import numpy as np
 
     try:
-        rows = json.loads(run.files.metrics.read_text(encoding="utf-8"))[part]["per_label"]
+        rows = json.loads(run.files.metrics.read_text(encoding="utf-8"))[split]["per_label"]
         by_name = {row["label"]: row.get("threshold", 0.5) for row in rows}
         return np.array([by_name[name] for name in names], dtype=float)
     except (OSError, ValueError, KeyError):
         return None
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line."""
-    options = parse(arguments)
-    from rsml.cli.faults import run
-
-    return run(lambda: _paired(options))
-
-
-def _paired(options: argparse.Namespace) -> int:
-    from rsml.utils.errors import UserError
-
-    a, b = options.a, options.b
-    if options.runs and (a or b):
-        raise UserError("give two runs, or --a RUN ... --b RUN ..., not both")
-    if options.runs:
-        if len(options.runs) != 2:
-            raise UserError(f"{len(options.runs)} runs given, expected two; with several seeds use --a and --b")
-        a, b = options.runs[:1], options.runs[1:]
-    found = compare_runs(
-        a, b, metrics=options.metric, part=options.part, root=options.root,
-        resamples=options.resamples, trust=options.trust,
-    )  # fmt: skip
-    print(json.dumps(as_plain(*found)) if options.as_json else table(*found))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsml.data.samples import Task
+from rsml.data.options import Task
 from rsml.data.spelling import label_key, match_labels
 from rsml.utils.errors import UserError
 

@@ -5,31 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import pydantic
 import tensorflow as tf
 
+from rsml.data.augment_options import RandAugment
 from rsml.data.geometry import affine
 
 LUMA = (0.2989, 0.587, 0.114)
 SHARPEN = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))
-
-
-class RandAugment(pydantic.BaseModel, extra="forbid", frozen=True):
-    """How many distortions an image gets, and how strong they are.
-
-    Each is drawn evenly from: none, brightness, contrast, saturation (RGB only), sharpness, posterize, solarize,
-    stretch of every band to the whole range, rotation, shear and shift along either axis. Histogram equalisation, which
-    the paper has too, is left out: it destroys what tells water from asphalt.
-
-    Args:
-        operations: Distortions an image, one after another.
-        magnitude: From 0 (nothing) to 1: factors of 0.1 to 1.9, 30 degrees, shear by 0.3, shift by a third.
-
-    Reference: Cubuk et al., RandAugment, 2020.
-    """
-
-    operations: int = pydantic.Field(2, ge=1, le=8)
-    magnitude: float = pydantic.Field(0.5, ge=0, le=1)
 
 
 def distort(image: tf.Tensor, options: RandAugment, seed: tf.Tensor) -> tf.Tensor:

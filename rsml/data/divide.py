@@ -1,264 +1,154 @@
-"""Divides samples into train, valid and test: stratified, reproducible, identical images never on two sides."""
+"""Divides a data set on disk into a folder with train, valid and test, or goes on doing so where it was interrupted."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rsml.data.image_index import ImageIndex, without_suffix
-from rsml.data.images import ImageError, decode
-from rsml.data.label_files import LabelTable, read_label_file
-from rsml.data.samples import SPLITS, Samples
-from rsml.data.spelling import match_label
-from rsml.data.stratify import part_sizes, stratify
+from rsml.data.groups import Grouping, duplicate_groups, joined
+from rsml.data.options import Task
+from rsml.data.parts import canonical_order, divide_samples, parse_shares, split_table, together
+from rsml.data.readers import read_samples
+from rsml.data.readers.division import DivisionFolder
+from rsml.data.readers.label_files import MANIFEST
+from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
+HOW = ("copy", "link", "table")
 
 
 def divide(
-    samples: Samples,
-    fractions: Sequence[float] | Mapping[str, float] = (70, 10, 20),
+    source: str | Path,
+    dest: str | Path,
+    *,
+    labels: str | Path | None = None,
+    task: Task | None = None,
+    shares: Sequence[float] | Mapping[str, float] | None = None,
     seed: int = 0,
-    groups: np.ndarray | None = None,
-) -> Samples:
-    """Returns the same samples with new splits.
-
-    Single-label sets are stratified by class, proportions by the dominant one, multi-label sets by iterative
-    stratification over the labels and, where they are known, the scenes. The division depends on paths, labels,
-    fractions and seed alone: not on the order of the rows, the root, image suffixes, or the machine.
-
-    Args:
-        samples: what to divide; splits it has are replaced.
-        fractions: percent of train, valid and test (or of train and test), or by name; they sum to 100.
-        seed: another seed gives another division.
-        groups: `(samples,)` numbers; rows of one number stay on one side (see `duplicate_groups`).
-    """
-    divided = _stratified(samples, parse_fractions(fractions), seed, groups)
-    for side in SPLITS:
-        absent = _absent(divided, side) if (divided.splits == side).any() else []
-        if absent:
-            logger.warning("no image with %s is in %s: there are too few of them", _several(absent), side)
-    return divided
-
-
-def fraction_of(samples: Samples, fraction: float, seed: int = 0) -> np.ndarray:
-    """Chooses a stratified part in which every label occurs; it is that much larger where the fraction is too small.
+    how: str = "copy",
+    png: bool = False,
+    split_files: Sequence[str | Path] | None = None,
+    allow_missing: bool = False,
+    groups: str | None = None,
+) -> str:
+    """Divides a data set into a folder, or finishes doing so, and returns the table of what is where.
 
     Args:
-        samples: what to choose from.
-        fraction: above 0 and below 1.
-        seed: another seed chooses other images.
-
-    Returns:
-        `(chosen,)` rows, in order.
+        source: A folder or label file, as for `read_samples`.
+        dest: The folder to write; one that already holds this division is left as it is, another one is refused.
+        labels: As for `read_samples`.
+        task: As for `read_samples`.
+        shares: Percent of train, valid and test (or by name); 70, 10 and 20 if None.
+        seed: Another seed gives another division.
+        how: `"copy"` the images, `"link"` to them, or write only the `"table"`.
+        png: Write the copies as 8-bit RGB PNG.
+        split_files: Published files to follow instead of shares.
+        allow_missing: As for `read_samples`.
+        groups: What must not be divided, besides images with the same pixels: `"column:NAME"` of the label file,
+            `"pattern:REGEX"` on the path (its groups, or all that it matches), `"numbers:N"` (runs of N neighbouring
+            file numbers), `"found"` (images that show the same ground, or whose borders go on in one another).
     """
-    divided = _stratified(samples, {"train": 100 * fraction, "valid": 0, "test": 100 * (1 - fraction)}, seed, None)
-    chosen = divided.splits == "train"
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(canonical_order(samples.paths))
-    present = samples.present.astype(bool)[order]
-    while (lacking := present.any(axis=0) & ~samples.present[chosen].any(axis=0)).any():
-        chosen[order[np.argmax(present[:, lacking].sum(axis=1))]] = True
-    return np.flatnonzero(chosen)
+    if how not in HOW:
+        raise UserError(f"how is {how!r}; expected copy, link or table")
+    if png and how != "copy":
+        raise UserError(f"--png writes new images; expected --how copy, found --how {how}")
+    if split_files and (shares or groups):
+        which = "--groups" if groups else "--train, --valid and --test"
+        raise UserError(f"--split-files say what is train, valid and test; leave {which} away")
+    if seed < 0:
+        raise UserError(f"--seed is {seed}; expected 0 or more")
+    percent = None if split_files else parse_shares(shares or (70, 10, 20))
+    grouping = Grouping.parse(groups) if groups else None
+    samples = read_samples(
+        source, labels=labels, task=task, splits=split_files, group=grouping.column if grouping else None,
+        allow_missing=allow_missing,
+    )  # fmt: skip
+    parameters: dict[str, Any] = {
+        "task": samples.task,
+        "fractions": list(percent.values()) if percent else None,
+        "seed": None if split_files else seed,
+        "split files": [_file_fingerprint(file) for file in split_files] if split_files else None,
+        "how": how,
+        "png": png,
+        "source": source_fingerprint(samples),
+    }
+    if groups:
+        parameters["groups"] = groups
+    folder = DivisionFolder(dest, parameters)
+    state = folder.state(samples.root)
+    if state == "done" and (how == "table" or folder.is_whole()):
+        logger.info("%s holds this division already; nothing to do", dest)
+        return split_table(folder.read(samples.root))
+    if state != "new":
+        logger.info("%s: going on with the unfinished division", dest)
+    if not split_files and (samples.splits != "").any():
+        logger.info("%s is divided already; that division is set aside", source)
+    same, kept = folder.noted(samples) or _groups(samples, grouping)
+    if percent:
+        samples = divide_samples(samples, percent, seed, same if kept is None else kept)
+    _report(samples, same)
+    written = folder.write(samples, same, kept)
+    logger.info("written: %s", Path(dest) / MANIFEST)
+    return split_table(written)
 
 
-def _stratified(samples: Samples, percent: Mapping[str, float], seed: int, groups: np.ndarray | None) -> Samples:
-    shares = [round(100 * percent[side]) for side in SPLITS]
-    sides = [side for side, share in zip(SPLITS, shares, strict=True) if share]
-    shares = [share for share in shares if share]
-    factor = math.gcd(*shares)
-    shares = [share // factor for share in shares]
-    empty = [side for side, size in zip(sides, part_sizes(len(samples), shares), strict=True) if not size]
-    if empty:
-        raise UserError(
-            f"{len(samples)} images are too few for {_percent_text(percent)} percent: {empty[0]} would have none; give "
-            "more images or other fractions"
-        )
-    if groups is not None and np.shape(groups) != (len(samples),):
-        raise ValueError(f"groups have shape {np.shape(groups)}; {len(samples)} samples need one number each")
-    _refuse_lonely_classes(samples, groups)
-
-    order = canonical_order(samples.paths)
-    columns = samples.present
-    if samples.task == "multi-label" and len(set(samples.scenes)) > 1:
-        names = np.unique(samples.scenes[samples.scenes != ""])
-        columns = np.hstack([columns, (samples.scenes[:, None] == names).astype(np.uint8)])
-    part = stratify(columns[order], shares, seed, None if groups is None else np.asarray(groups)[order])
-    splits = np.empty(len(samples), dtype="<U5")
-    splits[order] = np.array(sides)[part]
-    return samples.with_splits(splits)
+def _groups(samples: Samples, grouping: Grouping | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which images have the same pixels, and which are kept together where more than that is asked for."""
+    same = duplicate_groups(samples)
+    if grouping is None:
+        return same, None
+    kept = joined(same, grouping.of(samples))
+    sizes = [len(rows) for rows in together(kept)]
+    logger.info(
+        "%d of %d images are kept together with others, in %d groups of up to %d",
+        sum(sizes), len(samples), len(sizes), max(sizes, default=1),
+    )  # fmt: skip
+    return same, kept
 
 
-def parse_fractions(fractions: Sequence[float] | Mapping[str, float]) -> dict[str, float]:
-    """Returns percent by split name, or refuses fractions that are negative or do not sum to 100."""
-    if isinstance(fractions, Mapping):
-        unknown = set(fractions) - set(SPLITS)
-        if unknown:
-            raise UserError(f"fractions name {min(unknown)!r}; expected train, valid, test")
-        percent = {side: float(fractions.get(side, 0)) for side in SPLITS}
-    else:
-        names = SPLITS if len(fractions) == 3 else ("train", "test")
-        if len(fractions) not in (2, 3):
-            raise UserError(f"fractions {tuple(fractions)}: expected two (train, test) or three (train, valid, test)")
-        percent = dict.fromkeys(SPLITS, 0.0) | {n: float(f) for n, f in zip(names, fractions, strict=True)}
-    text, total = _percent_text(percent), sum(percent.values())
-    if not all(math.isfinite(value) and value >= 0 for value in percent.values()):
-        raise UserError(f"fractions {text} (train/valid/test): expected percentages of 0 or more")
-    if abs(total - 100) > 1e-6:
-        raise UserError(f"fractions {text} (train/valid/test) sum to {total:g}; expected percentages that sum to 100")
-    if not round(100 * percent["train"]):
-        raise UserError(f"fractions {text} (train/valid/test) leave nothing to train on; give train more than 0")
-    return percent
+def source_fingerprint(samples: Samples) -> str:
+    """Returns 16 hex digits for what is divided: paths, labels, groups, file sizes, in the order of every machine."""
+    samples = samples.select(canonical_order(samples.paths))
+    digest = hashlib.sha256(samples.with_splits(np.full(len(samples), "")).fingerprint().encode())
+    digest.update(" ".join(str(os.stat(file).st_size) for file in samples.files).encode())
+    if samples.groups.any():
+        digest.update("\n".join(samples.groups).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
-def _percent_text(percent: Mapping[str, float]) -> str:
-    return "/".join(f"{percent[side]:g}" for side in SPLITS)
+def _file_fingerprint(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def canonical_order(paths: Iterable[str]) -> np.ndarray:
-    """Returns the order of paths that is the same on every machine and for every image format."""
-    keys = [(without_suffix(path), path) for path in (unicodedata.normalize("NFC", path) for path in paths)]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-
-
-def _refuse_lonely_classes(samples: Samples, groups: np.ndarray | None) -> None:
-    numbers = np.arange(len(samples)) if groups is None else np.asarray(groups)
-    counts = samples.labels.sum(axis=0)
-    for column in np.flatnonzero(counts <= (1 if groups is None else len(samples))):
-        name, count = samples.label_names[column], int(counts[column])
-        if samples.task == "single-label" and len(set(numbers[samples.labels[:, column] == 1])) == 1:
-            found = "one image" if count == 1 else f"{count} images, all pixel-identical,"
-            raise UserError(f"class {name!r} has {found} and cannot be divided; add images of it or take the class out")
-
-
-def _absent(samples: Samples, side: str) -> list[str]:
-    there = samples.present[samples.splits == side].any(axis=0)
-    used = samples.present.any(axis=0)
-    return [name for name, here, any_ in zip(samples.label_names, there, used, strict=True) if any_ and not here]
-
-
-def _several(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def apply_split_files(samples: Samples, *files: str | Path) -> Samples:
-    """Divides samples as published split files do; images that no file names get no split.
-
-    Args:
-        samples: the images and their labels.
-        files: train, valid and test, or train and test. Each names images in its first column, in any form that
-            `read_samples` understands; labels in it are compared with those of `samples`.
-    """
-    if len(files) not in (2, 3):
-        raise UserError(f"{len(files)} split files given; expected three (train, valid, test) or two (train, test)")
-    index = ImageIndex(samples.root, samples.paths.tolist())
-    splits = np.full(len(samples), "", dtype="<U5")
-    owner: dict[int, Path] = {}
-    for side, file in zip(SPLITS if len(files) == 3 else ("train", "test"), map(Path, files), strict=True):
-        table = read_label_file(file, is_image=lambda cell: index.find(cell) is not None)
-        rows = [index.find(name, str(file)) for name in table.names]
-        missing = [name for name, row in zip(table.names, rows, strict=True) if row is None]
-        if missing:
-            raise UserError(
-                f"{file}: {len(missing)} of its {len(rows)} images (such as {missing[0]!r}) are not among the "
-                f"{len(samples)} of {samples.root}; give the whole set that these files divide"
-            )
-        for line, row in zip(table.lines, rows, strict=True):
-            if owner.setdefault(row, file) != file:
-                raise UserError(
-                    f"{file}, line {line}: {samples.paths[row]} is in {owner[row]} too; expected it on one side only; "
-                    "mend the split files"
-                )
-        repeated = len(rows) - len(set(rows))
-        if repeated:
-            logger.warning("%s names %d images twice; each is taken once", file, repeated)
-        _compare_labels(samples, np.array(rows), table, file)
-        splits[rows] = side
-    left = int((splits == "").sum())
-    if left:
-        first = samples.paths[splits == ""][0]
-        logger.warning("%d of %d images (such as %s) are in no split file and stay out", left, len(samples), first)
-    return samples.with_splits(splits)
-
-
-def _compare_labels(samples: Samples, rows: np.ndarray, table: LabelTable, file: Path) -> None:
-    """Says where a split file has other labels than the samples; the samples' hold."""
-    if table.labels is None:
+def _report(samples: Samples, groups: np.ndarray) -> None:
+    """Says how many images are pixel-identical, whether their labels agree, and whether a given division parts them."""
+    same = together(groups)
+    if not same:
+        logger.info("no two images have the same pixels")
         return
-    matched = [match_label(name, samples.label_names) for name in table.label_names]
-    if None in matched:
-        if samples.task == "single-label" or table.task == "multi-label":
-            unknown = table.label_names[matched.index(None)]
-            logger.warning("%s: its label %r is unknown to %s; labels are not compared", file, unknown, samples.root)
-        return
-    columns = [samples.label_names.index(name) for name in matched]
-    theirs = np.zeros((len(rows), len(samples.label_names)), dtype=np.uint8)
-    theirs[:, columns] = table.labels
-    differ = (samples.labels[rows] != theirs).any(axis=1)
-    if differ.any():
+    shown = ["; ".join(" = ".join(samples.paths[rows]) for rows in same[:3]), "; ..." if len(same) > 3 else ""]
+    logger.info(
+        "%d images have the pixels of another (%d group%s): %s",
+        sum(map(len, same)), len(same), "s" * (len(same) > 1), "".join(shown),
+    )  # fmt: skip
+    parted = [rows for rows in same if len(set(samples.splits[rows]) - {""}) > 1]
+    if parted:
         logger.warning(
-            "%s: the labels of %d of %d images (such as %s) differ from those read with the images, which are used",
-            file, int(differ.sum()), len(rows), table.names[int(np.argmax(differ))],
+            "%d of these groups on two sides of the given division (such as %s): its results are not clean",
+            len(parted), " = ".join(samples.paths[parted[0]]),
         )  # fmt: skip
-
-
-def duplicate_groups(
-    samples: Samples, progress: Callable[[Iterable, int, str], Iterable] | None = None, threads: int | None = None
-) -> np.ndarray:
-    """Returns `(samples,)` numbers that are equal where the decoded pixels are equal.
-
-    Args:
-        samples: the images to compare; one that cannot be read is named in the error.
-        progress: wraps the iterable of finished images, their number and a title; shows nothing if None.
-        threads: how many images are decoded at once; one a processor if None.
-    """
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        finished = pool.map(_pixel_hash, samples.files.tolist(), chunksize=1)
-        try:
-            hashes = list(progress(finished, len(samples), "comparing pixels") if progress else finished)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    first: dict[bytes, int] = {}
-    return np.array([first.setdefault(found, row) for row, found in enumerate(hashes)], dtype=np.int64)
-
-
-def _pixel_hash(file: str) -> bytes:
-    try:
-        pixels = np.ascontiguousarray(decode(file))
-    except ImageError as fault:
-        if "bands" not in fault.reason:
-            raise
-        # A raster of many bands is no picture until bands are chosen, but its bytes can be compared.
-        return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=repr(pixels.shape).encode()).digest()
-
-
-def duplicates(groups: np.ndarray) -> list[np.ndarray]:
-    """Returns the rows of each group of two or more."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [rows for rows in np.split(order, starts) if len(rows) > 1]
-
-
-def split_table(samples: Samples) -> str:
-    """Returns a printable table: how many images of each label are on each side, and their share of that label."""
-    sides = [side for side in SPLITS if (samples.splits == side).any()]
-    width = max(len("all images"), *(len(name) for name in samples.label_names)) + 2
-    lines = ["label".ljust(width) + "images".rjust(8) + "".join(f"{side:>16}" for side in sides)]
-    divided = samples.splits != ""
-    columns = [(name, samples.present[:, column] == 1) for column, name in enumerate(samples.label_names)]
-    for name, has in [*columns, ("all images", np.ones(len(samples), dtype=bool))]:
-        total = int((has & divided).sum())
-        cells = [int((has & (samples.splits == side)).sum()) for side in sides]
-        shown = "".join(f"{cell:>8}" + f"({100 * cell / max(total, 1):.1f}%)".rjust(8) for cell in cells)
-        lines.append(name.ljust(width) + f"{total:>8}" + shown)
-    return "\n".join(lines)
+    else:
+        logger.info("images with the same pixels lie on one side")
+    differ = [rows for rows in same if len(np.unique(samples.labels[rows], axis=0)) > 1]
+    if differ:
+        logger.warning(
+            "%d of these groups with different labels for the same pixels (such as %s)",
+            len(differ), " and ".join(samples.paths[differ[0]]),
+        )  # fmt: skip

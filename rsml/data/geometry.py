@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-Range = tuple[float, float]
+from rsml.data.augment_options import Range
+
 Matrix = tuple[tuple[Any, Any], tuple[Any, Any]]
 _SAME = ((1.0, 0.0), (0.0, 1.0))
 

@@ -63,6 +63,7 @@ class ImageIndex:
         self.paths = list_images(root) if paths is None else list(paths)
         self._hits: dict[str, list[int]] = {}
         self._outside: dict[str, int] = {}
+        self._exact = {path: row for row, path in enumerate(self.paths)}
         for row, path in enumerate(self.paths):
             self._enter(row, _key(path))
 
@@ -84,6 +85,8 @@ class ImageIndex:
 
     def find(self, name: str, source: str = "label file") -> int | None:
         """Returns the row of the image a name means, None if there is none, and refuses a name that means two."""
+        if (exact := self._exact.get(name)) is not None:
+            return exact
         name = unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
         while name.startswith("./"):
             name = name[2:]

@@ -90,6 +90,8 @@ def decode_bytes(
     except Exception as error:
         # Codecs raise whatever they like at damaged content: struct.error, SyntaxError, IndexError, their own types.
         raise ImageError(path, f"damaged or truncated {kind_of(data)} ({_words(error)})") from error
+    if values.size and values.flat[0] == values.flat[-1] and (values == values.flat[0]).all():
+        _say("constant", path, f"all pixels are {values.flat[0]} of 0 to 255; nothing can be seen in it")
     if bands is None and values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
     return np.ascontiguousarray(values)
@@ -169,7 +171,7 @@ def _choose(raster: Raster, bands: Sequence[int] | None, path: str | Path) -> np
                 f"has {count} bands: choose with bands=[...], counted from 1 as GDAL does, e.g. bands=[3, 2, 1]"
             )
         if raster.alpha:
-            _say_once("alpha", f"{path}: band {count} is marked as alpha and left out, there and in files like it")
+            _say("alpha", path, f"band {count} is marked as alpha and left out, there and in files like it", 1)
         return values[..., :colours]
     if not all(1 <= band <= count for band in bands):
         raise Refused(
@@ -193,11 +195,14 @@ def to_uint8(
     missing = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     if raster.nodata is not None:
         missing |= values == raster.nodata
+    if missing.any() and values.dtype.kind == "f" and not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        _say("not finite", path, f"{count} of {values.size} values are NaN or infinite and are read as 0")
     if missing.all():
         return np.zeros(values.shape, np.uint8)
     low, high = value_range or own_range(values, missing, raster, path)
     # float32 holds every whole number of 16 bits; wider types need the longer mantissa before the offset goes.
-    scaled = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    scaled: np.ndarray = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     scaled = (scaled - low) * (255.0 / (high - low))
     scaled[missing] = 0.0
     return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
@@ -209,21 +214,21 @@ def own_range(values: np.ndarray, missing: np.ndarray, raster: Raster, path: str
     lowest, highest = float(present.min()), float(present.max())
     low, high = (float(edge) for edge in np.percentile(_some(present), (2, 98)))
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        _say_once("fractions", f"{path}: fractions (values of {values.dtype} within 0..1) multiplied by 255")
+        _say("fractions", path, f"fractions (values of {values.dtype} within 0..1) multiplied by 255", 1)
         return 0.0, 1.0
     if lowest >= 0 and highest <= 255:
         return 0.0, 255.0
     top = 2.0 ** (raster.bits or 8 * values.dtype.itemsize) - 1
     if values.dtype.kind == "u" and high > top / 2:
-        _say_once("type", f"{path}: values of {values.dtype} scaled by the range of the type, 0..{top:.0f}, to 0..255")
+        _say("type", path, f"values of {values.dtype} scaled by the range of the type, 0..{top:.0f}, to 0..255", 1)
         return 0.0, top
     if low == high:  # nearly constant: nothing to stretch
         low, high = lowest, max(highest, lowest + 1.0)
-    _say_once(
-        "stretch",
-        f"{path}: values of {values.dtype} scaled from this file's own range, {low:g}..{high:g} (2nd to 98th "
-        "percentile), to 0..255; value_range=(low, high) scales all files alike",
-    )
+    _say(
+        "stretch", path,
+        f"values of {values.dtype} scaled from this file's own range, {low:g}..{high:g} (2nd to 98th percentile), to "
+        "0..255; value_range=(low, high) scales all files alike", 1,
+    )  # fmt: skip
     return low, high
 
 
@@ -233,10 +238,13 @@ def _some(values: np.ndarray) -> np.ndarray:
     return flat[:: max(1, values.size // 65536)]
 
 
-_said: set[str] = set()
+_said: dict[str, set[str]] = {}
 
 
-def _say_once(topic: str, message: str) -> None:
-    if topic not in _said:
-        _said.add(topic)
-        log.warning("%s", message)
+def _say(topic: str, path: str | Path, what: str, most: int = 10) -> None:
+    """Says something about a file once, and of each topic about the first few files."""
+    files = _said.setdefault(topic, set())
+    if len(files) < most and str(path) not in files:
+        files.add(str(path))
+        last = "; further files like it are not named" if 1 < len(files) == most else ""
+        log.warning("%s: %s%s", path, what, last)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from rsml.data.samples import Samples, read_table, share_columns
+from rsml.data.samples import Samples
+from rsml.data.tables import heading, read_cells, share_values
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -47,7 +49,9 @@ def shares_of(codes: np.ndarray, classes: dict[str, tuple[int, ...]] = CLASSES) 
     return (pixels / max(covered, 1)).astype(np.float32), float(covered / codes.size)
 
 
-def read_land_cover(file: str | Path, root: str | Path | None = None, allow_missing: bool = False) -> Samples:
+def read_land_cover(
+    file: str | Path, root: str | Path | None = None, allow_missing: bool = False, group: str | None = None
+) -> Samples:
     """Reads a table of shares: `path`, optionally `scene`, `split` and `covered`, and one column a class.
 
     Images under which nothing is covered, or whose shares are left empty, have no label; they are counted and left out.
@@ -56,44 +60,53 @@ def read_land_cover(file: str | Path, root: str | Path | None = None, allow_miss
         file: The table.
         root: Folder that the paths start from; the table's own if None.
         allow_missing: Use the images that are there, instead of refusing the table for those that are not.
+        group: A column that says which images belong together; it is no class.
     """
     file = Path(file)
     root = Path(root) if root is not None else file.parent
-    table = read_table(file, "a table of path and land-cover shares")
-    names = [name for name in table.columns if name not in _ABOUT]
-    if "path" not in table or len(names) < 2:
+    table = read_cells(file, "a table of path and land-cover shares", ours=True)
+    head, cells, lines = heading(table), table.below(), np.array(table.lines[1:])
+    column = {name: cells[:, number] for number, name in enumerate(head)}
+    classes = [number for number, name in enumerate(head) if name not in (*_ABOUT, group)]
+    names = [head[number] for number in classes]
+    if "path" not in column or len(names) < 2:
         raise UserError(
-            f"{file}: its columns are {', '.join(table.columns[:6])}; expected path, optionally split and covered, and "
-            "a column of shares for each of two classes or more"
+            f"{file}: its columns are {', '.join(head[:6])}; expected path, optionally split and covered, and a column "
+            "of shares for each of two classes or more"
         )
-    table = table[["path", *table.columns.drop("path")]]
-    lines = np.arange(2, len(table) + 2)
-    uncovered = (table[names] == "").all(axis=1)
-    if "covered" in table:
-        uncovered |= share_columns(table, ["covered"], str(file))[:, 0] == 0
-    there = np.array([os.path.isfile(os.path.join(root, path)) for path in table["path"]], dtype=bool)
-    missing = table["path"][~uncovered & ~there]
+    if group is not None and group not in column:
+        raise UserError(f"{file}: no column {group!r} to group by; its columns are {', '.join(head[:6])}")
+    paths, shares = column["path"], cells[:, classes]
+    uncovered = (shares == "").all(axis=1)
+    if "covered" in column:
+        covered = share_values(column["covered"][:, None], ["covered"], paths, lines, str(file))
+        uncovered |= covered[:, 0] == 0
+    there = np.array([os.path.isfile(os.path.join(root, path)) for path in paths], dtype=bool)
+    missing = paths[~uncovered & ~there]
     if len(missing) and not allow_missing:
         raise UserError(
-            f"{file}: {len(missing)} of its {len(table)} images (such as {missing.iloc[0]!r}) are not under {root}; "
+            f"{file}: {len(missing)} of its {len(paths)} images (such as {missing[0]!r}) are not under {root}; "
             "complete the set, or leave them out with --allow-missing (in Python: allow_missing=True)"
         )
-    keep = (~uncovered & there).to_numpy()
+    keep = ~uncovered & there
     if not keep.any():
-        raise UserError(f"{file}: none of its {len(table)} images lies over known land cover; nothing can be learned")
+        raise UserError(f"{file}: none of its {len(paths)} images lies over known land cover; nothing can be learned")
     for count, why in ((int(uncovered.sum()), "lie over no known land cover"), (len(missing), "are missing")):
         if count:
-            logger.info("%s: %d of %d images %s and are left out", file, count, len(table), why)
-    table = table[keep]
-    twice = table["path"][table["path"].duplicated()]
-    if len(twice):
-        raise UserError(f"{file}: {twice.iloc[0]!r} has two rows; keep one of them")
+            logger.info("%s: %d of %d images %s and are left out", file, count, len(paths), why)
+    paths = paths[keep]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path, count in Counter(paths).items() if count > 1)
+        raise UserError(f"{file}: {twice!r} has two rows; keep one of them")
     return Samples(
-        paths=table["path"].to_numpy(),
-        labels=share_columns(table, names, str(file), lines[keep]),
+        paths=paths,
+        labels=share_values(shares[keep], names, paths, lines[keep], str(file)),
         label_names=tuple(names),
         task="proportions",
         root=root,
-        scenes=table["scene"].to_numpy() if "scene" in table else None,
-        splits=table["split"].to_numpy() if "split" in table else None,
+        **{
+            field: column[name][keep]
+            for field, name in (("scenes", "scene"), ("splits", "split"), ("groups", group))
+            if name in column
+        },
     )

@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 import rsml.data.augment as augmentation
-from rsml.data.decoders import JPEG_START, ORIENTATION_MARKS
+from rsml.data.augment_options import Augment, check_shape
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
 from rsml.data.mixing import mix
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 Size = int | tuple[int, int]
 ReadFile = Callable[[tf.Tensor], tf.Tensor]
@@ -35,7 +35,7 @@ def training_dataset(
     epochs: int,
     start_epoch: int = 0,
     seed: int = 0,
-    augment: augmentation.Augment | None = None,
+    augment: Augment | None = None,
     cache: str | Path | None = None,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
@@ -69,7 +69,7 @@ def training_dataset(
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
-        augmentation.check_shape(augment, shape)
+        check_shape(augment, shape)
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
@@ -178,7 +178,7 @@ def evaluation_dataset(
 
 @contextlib.contextmanager
 def naming_bad_images(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[None]:
@@ -197,7 +197,7 @@ def naming_bad_images(
         raise
     except tf.errors.OpError:
         files = samples.files if isinstance(samples, Samples) else list(samples)
-        with tqdm(total=len(files), desc="Looking for the bad image", unit=" images", delay=2) as progress:
+        with progress_bar(title="looking for the bad image", unit="images", total=len(files)) as progress:
             bad = find_bad(files, bands, value_range, lambda _: progress.update())
         if not bad:
             raise
@@ -233,7 +233,7 @@ def _file_names(files: Iterable[str | Path]) -> np.ndarray:
 
 
 def _reader_of_rows(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     shape: tuple[int, int, int],
     cache: str | Path | None,
     bands: Sequence[int] | None,
@@ -270,7 +270,7 @@ def image_reader(
 ) -> ReadFile:
     """Make a function for `Dataset.map`, from a file name to its image; a bad image makes it fail.
 
-    The pixels are those of `images.decode` and `images.resize`; plain JPEGs are decoded without Python.
+    The pixels are those of `images.decode` and `images.resize`, whose libraries let other threads run.
 
     Args:
         shape: (height, width, bands) of the image it gives, uint8.
@@ -278,57 +278,26 @@ def image_reader(
         value_range: As in `training_dataset`.
         antialias: As in `training_dataset`.
     """
+    size = shape[:2]
 
     def in_python(contents: bytes, file: bytes) -> np.ndarray:
-        return decode_bytes(contents, bands, value_range, os.fsdecode(file))
+        image = decode_bytes(contents, bands, value_range, os.fsdecode(file))
+        return resize(image, size) if antialias else image
 
     def read(file: tf.Tensor) -> tf.Tensor:
-        contents = tf.io.read_file(file)
-
-        def anything() -> tf.Tensor:
-            return tf.numpy_function(in_python, [contents, file], tf.uint8)
-
-        def jpeg() -> tf.Tensor:
-            # The accurate transform costs nothing here and makes the pixels those of every other libjpeg user.
-            return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
-
-        if bands is None and value_range is None:
-            image = tf.cond(_is_plain_jpeg(contents), jpeg, anything)
-        else:
-            image = anything()
-        return _fit(image, shape, antialias)
+        image = tf.numpy_function(in_python, [tf.io.read_file(file), file], tf.uint8)
+        return tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
 
     return read
 
 
-def _is_plain_jpeg(contents: tf.Tensor) -> tf.Tensor:
-    """Whether TensorFlow decodes this exactly as `images.decode`: a whole JPEG, grey or RGB, that stands upright."""
-
-    def upright() -> tf.Tensor:
-        # Of all string operations only the split looks for plain bytes; one part means that the mark is not there.
-        parts = [tf.raw_ops.StringSplitV2(input=[contents], sep=mark, maxsplit=1).values for mark in ORIENTATION_MARKS]
-        return tf.add_n([tf.size(part) for part in parts]) == len(parts)
-
-    end = tf.maximum(tf.strings.length(contents) - 2, 0)
-    starts = tf.strings.substr(contents, 0, 3) == JPEG_START
-    whole = tf.logical_and(starts, tf.strings.substr(contents, end, 2) == b"\xff\xd9")
-    whole_and_upright = tf.cond(whole, upright, lambda: False)
-    return tf.cond(whole_and_upright, lambda: tf.io.extract_jpeg_shape(contents)[2] <= 3, lambda: False)
-
-
-def _fit(image: tf.Tensor, shape: tuple[int, int, int], antialias: bool) -> tf.Tensor:
-    """Resize (any, any, bands) uint8 where it is not of that size already."""
+def _plain_resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Resize (any, any, bands) uint8 without antialiasing, where it is not of that size already."""
     height, width, channels = shape
     image = tf.ensure_shape(image, [None, None, channels])
-
-    def resized() -> tf.Tensor:
-        if antialias:
-            # Pillow takes a third of the time of TensorFlow's antialiased kernel.
-            return tf.numpy_function(lambda image: resize(image, (height, width)), [image], tf.uint8)
-        return tf.cast(tf.round(tf.image.resize(image, [height, width])), tf.uint8)
-
     fits = tf.reduce_all(tf.shape(image)[:2] == [height, width])
-    return tf.ensure_shape(tf.cond(fits, lambda: image, resized), shape)
+    image = tf.cond(fits, lambda: image, lambda: tf.cast(tf.round(tf.image.resize(image, [height, width])), tf.uint8))
+    return tf.ensure_shape(image, shape)
 
 
 def _readable(
@@ -345,13 +314,15 @@ def _readable(
 
     def attempt(file: bytes) -> tuple[np.ndarray, bytes]:
         try:
-            return decode(os.fsdecode(file), bands, value_range), b""
+            image = decode(os.fsdecode(file), bands, value_range)
+            return resize(image, shape[:2]) if antialias else image, b""
         except ImageError as error:
             return np.zeros(shape, np.uint8), error.reason.encode()
 
     def load(row: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, reason = tf.numpy_function(attempt, [file], [tf.uint8, tf.string])
-        return _fit(image, shape, antialias), row, file, tf.ensure_shape(reason, [])
+        image = tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
+        return image, row, file, tf.ensure_shape(reason, [])
 
     def record(row: np.int64, file: bytes, reason: bytes) -> bool:
         if int(row) not in recorded:  # a second pass over the dataset finds them again

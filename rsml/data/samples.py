@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+from rsml.data.tables import binary_values, read_cells, share_values
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 
-Task = Literal["multi-label", "single-label", "proportions"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS = ("train", "valid", "test")
+MAX_NAME, MAX_PATH = 200, 4096
 _COLUMNS = ("path", "scene", "split")
 _TOLERANCE = 1e-3
 """How far the shares of an image may be from a sum of one: what their rounding in a table leaves."""
@@ -36,6 +40,8 @@ class Samples:
         root: the folder that relative paths start from.
         scenes: `(samples,)` str: the scene class of each image where it is known, else `""`. All `""` by default.
         splits: `(samples,)` str: `"train"`, `"valid"`, `"test"`, or `""` for not divided. All `""` by default.
+        groups: `(samples,)` str: what must not be divided, from a column that was asked for; `""` for an image on its
+            own. All `""` by default; no part of the fingerprint, nor of what is written.
 
     Example:
         >>> samples = read_samples("UCMerced_LandUse")
@@ -48,19 +54,22 @@ class Samples:
     label_names: tuple[str, ...]
     task: Task
     root: Path
-    scenes: np.ndarray | None = None
-    splits: np.ndarray | None = None
+    # None stands for nothing but empty cells; a table that is made has all three.
+    scenes: np.ndarray = None  # type: ignore[assignment]
+    splits: np.ndarray = None  # type: ignore[assignment]
+    groups: np.ndarray = None  # type: ignore[assignment]
 
-    def __post_init__(self):
-        paths = np.asarray(self.paths, dtype=np.str_)
+    def __post_init__(self) -> None:
+        paths = _text(self.paths, MAX_PATH)
         empty = np.full(len(paths), "", dtype=np.str_)
         columns = {
             "paths": paths,
             "labels": np.asarray(self.labels, dtype=np.float32 if self.task == "proportions" else np.uint8),
             "label_names": tuple(self.label_names),
             "root": Path(self.root),
-            "scenes": empty if self.scenes is None else np.asarray(self.scenes, dtype=np.str_),
+            "scenes": empty if self.scenes is None else _text(self.scenes, MAX_NAME),
             "splits": empty if self.splits is None else np.asarray(self.splits, dtype=np.str_),
+            "groups": empty if self.groups is None else _text(self.groups, MAX_PATH),
         }
         for name, value in columns.items():
             object.__setattr__(self, name, value)
@@ -69,13 +78,11 @@ class Samples:
                 f"labels have shape {self.labels.shape}; {len(paths)} paths and {len(self.label_names)} label names "
                 f"need ({len(paths)}, {len(self.label_names)})"
             )
-        for name in ("scenes", "splits"):
+        for name in ("scenes", "splits", "groups"):
             if getattr(self, name).shape != paths.shape:
                 raise ValueError(f"{name} have shape {getattr(self, name).shape}; {len(paths)} paths need one each")
         check_task(self.task)
-        if len(set(self.label_names)) != len(self.label_names):
-            twice = sorted({name for name in self.label_names if self.label_names.count(name) > 1})
-            raise UserError(f"label {twice[0]!r} is named twice; name every label once")
+        check_label_names(self.label_names, self.root)
         unknown = set(np.unique(self.splits)) - {*SPLITS, ""}
         if unknown:
             raise UserError(f"split {min(unknown)!r} is unknown; expected train, valid, test or nothing")
@@ -120,7 +127,7 @@ class Samples:
         """`(samples, labels)` uint8: 1 for the labels an image counts for; for proportions its dominant class alone."""
         if self.task != "proportions":
             return self.labels
-        return (self.classes[:, None] == np.arange(len(self.label_names))).astype(np.uint8)
+        return np.equal.outer(self.classes, np.arange(len(self.label_names))).astype(np.uint8)
 
     def by_dominant_class(self) -> Samples:
         """Returns shares as a single-label task, the class of the greatest share; other tasks as they are."""
@@ -145,6 +152,7 @@ class Samples:
             labels=self.labels[indices],
             scenes=self.scenes[indices],
             splits=self.splits[indices],
+            groups=self.groups[indices],
         )
 
     def with_splits(self, splits: Sequence[str] | np.ndarray) -> Samples:
@@ -181,31 +189,21 @@ class Samples:
     @classmethod
     def read_csv(cls, path: str | Path, root: str | Path, task: Task) -> Samples:
         """Reads back what `write_csv` wrote. Images are not looked for; `read_samples` does that."""
-        path = Path(path)
-        table = read_table(path, "a table with columns path, scene, split, labels")
-        if tuple(table.columns[:3]) != _COLUMNS:
-            raise UserError(f"{path}: its first columns are {list(table.columns[:3])}; expected path, scene, split")
-        names = tuple(table.columns[3:])
+        table = read_cells(path, "a table with columns path, scene, split, labels", ours=True)
+        head = table.rows[0]
+        if tuple(head[:3]) != _COLUMNS:
+            raise UserError(f"{path}: its first columns are {head[:3]}; expected path, scene, split")
+        cells = table.below()
+        values = share_values if task == "proportions" else binary_values
         return cls(
-            paths=table["path"].to_numpy(),
-            labels=label_columns(task)(table, names, str(path)),
-            label_names=names,
+            paths=cells[:, 0],
+            labels=values(cells[:, 3:], head[3:], cells[:, 0], table.lines[1:], table.source),
+            label_names=tuple(head[3:]),
             task=task,
             root=Path(root),
-            scenes=table["scene"].to_numpy(),
-            splits=table["split"].to_numpy(),
+            scenes=cells[:, 1],
+            splits=cells[:, 2],
         )
-
-
-def read_table(path: Path, expected: str) -> pd.DataFrame:
-    """Reads a CSV table that rsml wrote, all cells as text; `expected` says what it should be."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected {expected}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as fault:
-        raise UserError(f"{path}: not a CSV table ({str(fault).strip()}); write it again") from None
 
 
 def check_task(task: str) -> None:
@@ -214,63 +212,27 @@ def check_task(task: str) -> None:
         raise UserError(f"task is {task!r}; expected multi-label, single-label or proportions")
 
 
-def label_columns(task: Task) -> Callable[..., np.ndarray]:
-    """Returns what turns the label columns of a table into the labels of a task."""
-    return share_columns if task == "proportions" else binary_columns
+def _text(column: Sequence[str] | np.ndarray, most: int) -> np.ndarray:
+    """A column as numpy keeps it: every cell as wide as the widest, which therefore has a bound."""
+    if isinstance(column, np.ndarray) and column.dtype.kind == "U":
+        return column
+    longest = max(column, key=len, default="")
+    if len(longest) > most:
+        raise UserError(f"{longest[:40]!r}...: {len(longest)} letters; expected at most {most}; shorten it")
+    return np.asarray(column, dtype=np.str_)
 
 
-def share_columns(
-    table: pd.DataFrame, names: Sequence[str], source: str, lines: np.ndarray | None = None
-) -> np.ndarray:
-    """Turns columns of shares as text into a `(rows, names)` float32 array, or names the first cell that is no share.
+def check_label_names(names: Sequence[str], source: str | Path = "labels") -> None:
+    """Refuses names that no folder, table or figure can hold: empty, `.`, `..`, control characters, no text, too long.
 
-    Args:
-        table: all cells as text; the first column names the image.
-        names: the label columns.
-        source: the file, for the message.
-        lines: as for `binary_columns`.
+    Separators are no fault: `road/rail` is a label, and its folder is called `road_rail`.
     """
-    cells = table[list(names)].to_numpy(dtype=object)
-    values = pd.to_numeric(pd.Series(cells.ravel(), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-    values = values.reshape(cells.shape)
-    _refuse_cells(~((values >= 0) & (values <= 1 + _TOLERANCE)), "a share from 0 to 1", table, names, source, lines)
-    return values.astype(np.float32)
-
-
-def binary_columns(
-    table: pd.DataFrame, names: Sequence[str], source: str, lines: np.ndarray | None = None
-) -> np.ndarray:
-    """Turns label columns of text into a `(rows, names)` uint8 array, or names the first cell that is not 0 or 1.
-
-    Args:
-        table: all cells as text; the first column names the image.
-        names: the label columns.
-        source: the file, for the message.
-        lines: `(rows,)` the line of the file that each row stands on; from 2 on, after a header, if None.
-    """
-    cells = table[list(names)].to_numpy(dtype=object)
-    values = pd.Series(cells.ravel(), dtype=object).map(_BINARY).to_numpy(dtype=np.float64).reshape(cells.shape)
-    _refuse_cells(np.isnan(values), "0 or 1", table, names, source, lines)
-    return values.astype(np.uint8)
-
-
-def _refuse_cells(
-    wrong: np.ndarray,
-    expected: str,
-    table: pd.DataFrame,
-    names: Sequence[str],
-    source: str,
-    lines: np.ndarray | None,
-) -> None:
-    bad = np.argwhere(wrong)
-    if len(bad):
-        row, column = bad[0]
-        line = row + 2 if lines is None else lines[row]
-        more = f" ({len(bad)} such cells)" if len(bad) > 1 else ""
-        raise UserError(
-            f"{source}, line {line} ({table.iloc[row, 0]}), column {names[column]!r}: expected {expected}, found "
-            f"{table[names[column]].iloc[row]!r}{more}; mend the label file"
-        )
-
-
-_BINARY = {text: value for value, texts in ((0, "0 0.0 false False"), (1, "1 1.0 true True")) for text in texts.split()}
+    for name in names:
+        wrong = [letter for letter in name if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")]
+        if not name.strip() or name in (".", "..") or wrong or len(name) > MAX_NAME:
+            found = f"a character that is no text ({wrong[0]!r}) in it" if wrong else "that name"
+            found = f"{len(name)} letters" if len(name) > MAX_NAME else found
+            raise UserError(f"{source}: label {name[:40]!r}: expected words, found {found}; rename the label")
+    if len(set(names)) != len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise UserError(f"{source}: label {twice!r} is named twice; name every label once")

@@ -1,90 +1,18 @@
-"""An experiment's data options, and the divided samples they stand for."""
+"""The divided samples that an experiment's data options stand for."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rsml import scenes
-from rsml.data.divide import divide, fraction_of
+from rsml.data.options import Data
+from rsml.data.parts import divide_samples, fraction_of
 from rsml.data.readers import read_samples
-from rsml.data.samples import Samples, Task
+from rsml.data.samples import Samples
 from rsml.scenes.maps import MapNoise, land_cover_samples
 from rsml.utils.errors import UserError
-from rsml.utils.settings import Settings
-
-
-class Scenes(Settings):
-    """The built-in scenes: how many, how large, from which seed, and how wrong the maps under them are.
-
-    Attributes:
-        map_confusion: Probability that a class of a scene is taken for another one in the land-cover map.
-        map_shift: Largest offset of the land-cover map, in pixels.
-        map_pixel: Side of a pixel of the land-cover map, in pixels of the image.
-    """
-
-    count: PositiveInt = 1890
-    size: PositiveInt = 64
-    seed: NonNegativeInt = 0
-    map_confusion: float = Field(0.0, ge=0, le=1)
-    map_shift: NonNegativeInt = 0
-    map_pixel: PositiveInt = 1
-
-
-class Data(Settings):
-    """Which images, with which labels, divided how.
-
-    Attributes:
-        source: "scenes" for the built-in scenes, or a folder, CSV or `.npy` file.
-        scenes: What to draw when `source` is "scenes".
-        folder: Where the built-in scenes are kept.
-        labels: A label file outside the source's usual place.
-        task: "multi-label", "single-label" or "proportions" (shares of land cover), where the source leaves it open.
-        split_files: Published split files: train, valid, test.
-        fractions: Percent of train, valid, test when neither the source nor split files divide the data.
-        validation_from_train: Percent of the training images kept back, stratified, to choose the epoch by. A published
-            division into train and valid only has one part to choose by and to report: then that part becomes the test.
-        split_seed: Seed of that division; the experiment's seed does not touch it, so runs stay comparable.
-        train_fraction: Part of the training images used, stratified, each label at least once; for learning curves.
-        keep_steps: Repeat that part until an epoch has as many images as the whole, so that all fractions train alike.
-        image_size: Height and width that images are resized to.
-        bands: Bands of multi-band rasters, counted from 1; None is RGB.
-        value_range: Values that become 0 and 255, for rasters of more than 8 bits; None decides image by image.
-        antialias: Average over all source pixels when shrinking.
-        cache: Keep decoded images "memory" or in a folder.
-    """
-
-    source: str = "scenes"
-    scenes: Scenes = Scenes()
-    folder: str = "data"
-    labels: str | None = None
-    task: Task | None = None
-    split_files: tuple[str, str, str] | None = None
-    fractions: tuple[float, float, float] = (70, 10, 20)
-    validation_from_train: float = Field(0.0, ge=0, lt=100)
-    split_seed: NonNegativeInt = 0
-    train_fraction: float = Field(1.0, gt=0, le=1)
-    keep_steps: bool = False
-    image_size: PositiveInt = 64
-    bands: tuple[PositiveInt, ...] | None = None
-    value_range: tuple[float, float] | None = None
-    antialias: bool = True
-    cache: str | None = None
-
-    def reading(self) -> dict[str, Any]:
-        """How an image becomes pixels: the arguments that training, evaluation and prediction must share."""
-        return {key: getattr(self, key) for key in ("image_size", "bands", "value_range", "antialias")}
-
-    @model_validator(mode="after")
-    def _fractions_sum(self) -> Data:
-        if abs(sum(self.fractions) - 100) > 1e-6 or min(self.fractions) < 0:
-            raise ValueError(
-                f"fractions {self.fractions} must be percentages that sum to 100, they sum to {sum(self.fractions):g}"
-            )
-        return self
 
 
 def load_samples(data: Data) -> Samples:
@@ -97,11 +25,11 @@ def load_samples(data: Data) -> Samples:
     else:
         samples = read_samples(data.source, labels=data.labels, task=data.task, splits=data.split_files)
     if not (samples.splits != "").any():
-        samples = divide(samples, data.fractions, seed=data.split_seed)
+        samples = divide_samples(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():
-        raise UserError(
-            f"{data.source}: no training images; divide it with divide_dataset.py, or give data.split_files"
-        )
+        raise UserError(f"{data.source}: no training images; divide it with rsml divide, or give data.split_files")
+    if samples.task == "single-label" and len(set(samples.part("train").classes.tolist())) < 2:
+        raise UserError(f"{data.source}: all training images are of one class; give images of two classes or more")
     if data.validation_from_train:
         samples = _with_own_validation(samples, data.validation_from_train, data.split_seed)
     return samples
@@ -114,7 +42,7 @@ def _with_own_validation(samples: Samples, percent: float, seed: int) -> Samples
             f"{samples.root}: has a validation and a test part of its own; leave out data.validation_from_train"
         )
     splits[splits == "valid"] = "test"
-    splits[splits == "train"] = divide(samples.part("train"), (100 - percent, percent, 0), seed=seed).splits
+    splits[splits == "train"] = divide_samples(samples.part("train"), (100 - percent, percent, 0), seed=seed).splits
     return samples.with_splits(splits)
 
 

@@ -16,6 +16,7 @@ _LABEL_WORDS = """
     surface tank tanks tennis terrace thermal track tree trees vegetation viaduct water wetland
 """
 _WORDS = frozenset(_LABEL_WORDS.split())
+_LONGEST = max(map(len, _WORDS))
 
 # Spellings that no rule about hyphens, case or plural finds. Each pair is read in both directions.
 _SYNONYMS = (
@@ -32,9 +33,13 @@ def _cut(word: str) -> tuple[str, ...]:
     """Cuts a word run together into known words, the fewest possible; a word that cannot be cut stays whole."""
     best: list[tuple[str, ...] | None] = [()] + [None] * len(word)
     for end in range(1, len(word) + 1):
-        for start in range(end):
+        for start in range(max(0, end - _LONGEST), end):
             head = best[start]
-            if head is not None and word[start:end] in _WORDS and (best[end] is None or len(head) + 1 < len(best[end])):
+            if (
+                head is not None
+                and word[start:end] in _WORDS
+                and ((there := best[end]) is None or len(head) + 1 < len(there))
+            ):
                 best[end] = (*head, word[start:end])
     return best[-1] or (word,)
 
@@ -83,5 +88,5 @@ def match_labels(labels: Sequence[str], known: Sequence[str]) -> dict[str, str] 
     """Maps each label to a known one, when the two lists are the same labels in some spelling and order; else None."""
     if len(labels) != len(known):
         return None
-    matched = {label: match_label(label, known) for label in labels}
-    return matched if set(matched.values()) == set(known) else None
+    matched = {label: hit for label in labels if (hit := match_label(label, known)) is not None}
+    return matched if len(matched) == len(labels) and set(matched.values()) == set(known) else None

@@ -1,4 +1,4 @@
-"""What `python -m rsml.export` does: gather images, write each format beside, check it, put it in place."""
+"""Export a model: gather images, write each format beside, check it, put it in place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import rsml
 from rsml.data.find_images import find_images
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.samples import Samples
-from rsml.evaluation.report import render
 from rsml.export.formats import FORMATS, INPUT, OUTPUT, Format, Runner, Source, companions, held_output, one_line
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.run import Run
 from rsml.tasks import task as task_row
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_text
+from rsml.utils.progress import progress_bar
+from rsml.utils.tables import render
+from rsml.utils.text import counted
 
-SOME_FAILED = 4
 TOLERANCE = 1e-3
 """Of the probabilities of a float32 format: more is a fault of the conversion."""
 BATCH = 8
@@ -59,39 +58,58 @@ class Check:
     milliseconds: float
 
 
-def export_command(
-    model: str,
-    *,
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Args:
+        task: Of the model.
+        folder: Where the files are.
+        checks: Of Keras itself and of what was written.
+        faults: Of each format that was not written, by its name.
+        checked_on: A line that says on which images.
+    """
+
+    task: str
+    folder: Path
+    checks: list[Check]
+    faults: dict[str, str]
+    checked_on: str
+
+
+def export_model(
+    model: str | Path,
     formats: Sequence[str],
-    out: str | None,
-    images: Sequence[str],
-    root: str | None,
-    batch: int | None,
-    calibration: int,
-    as_json: bool,
-    trust: bool,
-    **told: Any,
-) -> int:
-    """Exports, prints the table, returns 4 if a format failed."""
-    for name, number in (("--batch", batch), ("--calibration", calibration)):
-        if number is not None and number < 1:
-            raise UserError(f"{name} {number}: expected 1 or more")
-    scene_model, run = open_model(model, trust, **told)
+    *,
+    out: str | Path | None = None,
+    images: int | Sequence[str] = 64,
+    root: str | None = None,
+    batch: int | None = None,
+    calibration: int = 128,
+    trust: bool = False,
+    unnamed: Sequence[str] | None = None,
+) -> Exported:
+    """Writes a run's best model, or a checkpoint file, in formats; each only if it gives the answers of Keras.
+
+    Args:
+        model: A run folder or a checkpoint file.
+        formats: Names in `FORMATS`.
+        out: The folder; None is export/ in the run folder or beside the checkpoint.
+        images: How many images of the run's test part to check on, or names of images, folders, globs.
+        root: Where the run's images lie now.
+        batch: Images a batch; None for any number.
+        calibration: Images that set the ranges of int8.
+        trust: Let a model file run the code it carries.
+        unnamed: Names of its classes if it names none.
+    """
+    scene_model, run = open_model(model, trust, unnamed)
     if None in scene_model.model.input_shape[1:] or isinstance(scene_model.model.output_shape, list):
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
     file = Path(model) if run is None else run.files.best
     folder = Path(out) if out else Run(file.parent).files.export
-    checked_on, calibrated_on, said = gather_images(scene_model, run, images, root, calibration)
-    checks, faults = export(scene_model, file, folder, formats, checked_on, calibrated_on, batch)
-    if as_json:
-        print(json.dumps([asdict(check) for check in checks]))
-    else:
-        print(f"{said}\n\n{table(checks, scene_model.task)}")
-    for name, fault in faults.items():
-        print(f"error: {name}: {fault}", file=sys.stderr)
-    if not as_json and len(checks) > 1:
-        print(f"files, labels.txt and model.json: {folder}")
-    return SOME_FAILED if faults else 0
+    checked, calibrated, said = gather_images(scene_model, run, images, root, calibration)
+    checks, faults = export(scene_model, file, folder, formats, checked, calibrated, batch)
+    return Exported(scene_model.task, folder, checks, faults, said)
 
 
 def export(
@@ -123,7 +141,7 @@ def export(
     faults: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as workspace:
         source = Source(scene_model.model, about, calibration, Path(workspace), batch)
-        for name in tqdm(formats, "Exporting", unit=" formats", disable=None):
+        for name in progress_bar(formats, title="exporting", unit="formats"):
             try:
                 checks.append(_export_one(name, FORMATS[name], source, scene_model, folder, images, expected))
             except OSError:
@@ -159,15 +177,14 @@ def facts(scene_model: SceneModel, file: Path, batch: int | None) -> dict[str, A
 
 
 def gather_images(
-    scene_model: SceneModel, run: Run | None, images: Sequence[str], root: str | None, calibration: int
+    scene_model: SceneModel, run: Run | None, images: int | Sequence[str], root: str | None, calibration: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads the images to check on and those to calibrate with; never the same ones while there are others.
 
     Returns:
         Both as `(images, height, width, bands)` float32 of 0 to 255, and a line that says which they are.
     """
-    count = int(images[0]) if len(images) == 1 and images[0].isdecimal() else None
-    if count is None:
+    if not isinstance(images, int):
         paths = list(find_images(images))
         if len(paths) < 2:
             raise UserError(f"{' '.join(images)}: one image is too few, as half calibrate int8; give two or more")
@@ -178,14 +195,14 @@ def gather_images(
         )
     if run is None:
         raise UserError("a checkpoint file alone knows no images to check on; give some with --images FOLDER")
-    if count < 1:
-        raise UserError(f"--images {count}: expected 1 or more")
+    if images < 1:
+        raise UserError(f"--images {images}: expected 1 or more")
     samples = run.read_samples(root)
     parts = {name: part for name in ("test", "valid", "train") if len(part := samples.part(name))}
     if not parts:
         raise UserError(f"{run.files.samples}: no image in any part; give some with --images FOLDER")
     measured, calibrating = next(iter(parts)), list(parts)[-1]
-    checked = _spread(list(parts[measured].files), count)
+    checked = _spread(list(parts[measured].files), images)
     first = checked[0]
     if not os.path.exists(first):
         raise UserError(
@@ -194,14 +211,15 @@ def gather_images(
     return (
         _read(scene_model, checked),
         _read(scene_model, _spread(list(parts[calibrating].files), calibration)),
-        f"checked on {len(checked)} images of the {measured} part, int8 calibrated on the {calibrating} part",
+        f"checked on {counted(len(checked), 'image')} of the {measured} part, int8 calibrated on the {calibrating} "
+        "part",
     )
 
 
 def table(checks: Sequence[Check], task: str) -> str:
     """The checks as a table."""
     decisions = "equal decisions" if task_row(task).thresholds else "equal classes"
-    header = ["format", "file", "MB", "largest difference", "mean difference", decisions, "ms an image"]
+    header = ["format", "file", "MB", "largest diff.", "mean diff.", decisions, "ms an image"]
     rows = []
     for check in checks:
         compared = [f"{check.largest:.1e}", f"{check.mean:.1e}", f"{100 * check.agreement:.2f} %"]

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from rsml.export.portable import kept_in_float, portable
 from rsml.utils.errors import UserError
+from rsml.utils.packages import require
 
 INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
 OPSET = 18
@@ -103,9 +104,7 @@ class Format:
 
     def check_packages(self) -> None:
         """Says what must be installed."""
-        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(f"needs {', '.join(missing)}; pip install {' '.join(missing)}")
+        require(*self.needs)
 
 
 def companions(about: dict[str, Any]) -> dict[str, str]:

@@ -17,20 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from rsml.figures.style import DARK, GREY, bare_frame, label_colours, save
 from rsml.geo.classes import IGNORED, Classes, read_classes
-from rsml.geo.crop import CropOptions
+from rsml.geo.crop import CropOptions, open_source
 from rsml.geo.land_cover import LandCoverMap
 from rsml.geo.scene_record import NOTE
 from rsml.geo.scene_record import TABLE as TILES
 from rsml.geo.supervise import LEFT_OUT
 from rsml.geo.supervise import TABLE as PROPORTIONS
 from rsml.geo.tiles import KEPT, limits_of, stretch
-from rsml.raster.grid import Grid, apply, crs_name, find_rasters, parse_crs
-from rsml.raster.stack import BandStack
+from rsml.raster.grid import Grid, apply, crs_name, parse_crs, scaled
+from rsml.raster.opening import environment, find_rasters, open_raster, words
 from rsml.utils.errors import UserError
 from rsml.utils.settings import nearest
 
@@ -72,7 +71,7 @@ def draw(
         raise UserError(f"--picture-scene {scene}: no such scene in {cut}{nearest(scene, scenes)}")
     scene = scene or scenes[0]
     meaning = read_classes(classes)
-    with rasterio.Env():
+    with environment():
         image, grid, factor = _scene(cut / scene)
         codes = _cover(grid, find_rasters(land_cover), meaning, nodata, crs)
     figure = _figure(grid)
@@ -98,20 +97,15 @@ def _scene(folder: Path) -> tuple[np.ndarray, Grid, int]:
     """The scene as its tiles see it, every n-th pixel: (height, width, 3), its grid, and n."""
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     options = CropOptions.model_validate(note["options"])
-    with BandStack(
-        note["files"], options.bands, options.nodata, parse_crs(options.crs) if options.crs else None
-    ) as stack:
-        with stack.reading(options.tile):
-            values, valid = stack.overview(_LONGEST)
-        whole = stack.grid
+    with open_source(note["files"], options) as bands, bands.reading(options.tile):
+        values, valid = bands.overview(_LONGEST)
+        whole = bands.grid
     limits = note["limits"] or limits_of(values, valid, options.percentiles, each_band=False)
     image = np.moveaxis(stretch(values, valid, limits), 0, -1)
     image = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
     image[~valid] = 255
     factor = math.ceil(max(whole.height, whole.width) / _LONGEST)
-    t = whole.transform
-    smaller = Affine(t.a * factor, t.b * factor, t.c, t.d * factor, t.e * factor, t.f)
-    return image, Grid(whole.crs, smaller, *image.shape[:2]), factor
+    return image, Grid(whole.crs, scaled(whole.transform, factor, factor), *image.shape[:2]), factor
 
 
 def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, crs: str | None) -> np.ndarray:
@@ -123,7 +117,7 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
         missing = meaning.missing(land_cover.nodata)
         # A value that no map holds marks what lies outside of this one.
         found = np.full(result.shape, np.iinfo(np.int32).min, np.int32)
-        with rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             try:
                 reproject(
                     rasterio.band(dataset, 1),
@@ -137,7 +131,7 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
                     resampling=Resampling.nearest,
                 )
             except RasterioError as error:
-                raise UserError(f"{path}: cannot be drawn, a part of it is damaged ({error})") from None
+                raise UserError(f"{path}: cannot be drawn, a part of it is damaged ({words(error)})") from None
         for code in np.unique(found):
             name = meaning.meaning.get(int(code), IGNORED)
             if int(code) not in missing and name in names:
@@ -147,7 +141,7 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
 
 def _palette(names: list[str]) -> np.ndarray:
     """(classes + 1, 3) uint8; the last is what has no class."""
-    spare = itertools.cycle(matplotlib.colormaps["tab20"].colors)
+    spare = itertools.cycle(matplotlib.colormaps["tab20"](number)[:3] for number in range(20))
     chosen = [colour or next(spare) for colour in label_colours(names)]
     return np.round(255 * np.array([*chosen, matplotlib.colors.to_rgb(UNKNOWN)])).astype(np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections import Counter
@@ -13,20 +14,20 @@ from typing import Any, Literal
 
 import numpy as np
 import pydantic
-import rasterio
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
-from tqdm import tqdm
 
 from rsml.geo.scene_record import TABLE, SceneRecord, Tile
 from rsml.geo.sources import Source, find_sources
 from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure, stretch
 from rsml.raster.grid import Grid, parse_crs
-from rsml.raster.stack import BandStack
-from rsml.raster.windows import WindowGrid
+from rsml.raster.opening import environment
+from rsml.raster.reader import WindowReader
+from rsml.raster.windows import WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 from rsml.utils.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def crop(
     counts: dict[str, Counter] = {source.name: Counter() for source in sources}
     faults: dict[str, UserError] = {}
     usable, total = [], 0
-    with rasterio.Env():
+    with environment():
         for source in sources:
             try:
                 total += _check_scene(source, options)
@@ -103,7 +104,7 @@ def crop(
             except UserError as fault:
                 faults[source.name] = fault
         tasks = [{**vars(source), "out": str(out), "options": options.model_dump(mode="json")} for source in usable]
-        with tqdm(total=total, unit=" tiles", desc="cutting", mininterval=1, delay=2, leave=False) as progress:
+        with progress_bar(title="cutting", unit="tiles", total=total) as progress:
             for number, result in run_jobs(crop_scene, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     faults[usable[number].name] = result
@@ -112,8 +113,8 @@ def crop(
     if len(faults) == len(sources):
         first = next(iter(faults.values()))
         raise UserError(f"{first}" + (f" (and {len(faults) - 1} more scenes failed)" if len(faults) > 1 else ""))
-    for fault in faults.values():
-        logger.warning("skipped: %s", fault)
+    for reason in faults.values():
+        logger.warning("skipped: %s", reason)
     _join_tables(out)
     return counts
 
@@ -128,16 +129,16 @@ def crop_scene(task: dict[str, Any], report: Report) -> dict[str, int]:
     options = CropOptions.model_validate(task["options"])
     source = Source(task["name"], tuple(task["files"]))
     out = Path(task["out"])
-    with rasterio.Env(), _open(source, options) as stack, stack.reading(options.tile):
-        grid = stack.grid
-        windows = WindowGrid((grid.height, grid.width), (options.tile,) * 2, (options.step,) * 2, stack.strips)
+    with open_source(source.files, options) as bands, bands.reading(options.tile):
+        grid = bands.grid
+        windows = WindowGrid(bands.size, (options.tile,) * 2, (options.step,) * 2, bands.strips)
         with SceneRecord(out / source.name, source, options.model_dump(mode="json")) as record:
-            limits = record.limits(lambda: _limits(stack, options))
+            limits = record.limits(lambda: _limits(bands, options))
             report(len(record.tiles))
             for block in windows.blocks():
                 places = [place for place in windows.origins(block) if place not in record.tiles]
-                for tile, image in _tiles(stack, places, limits, options):
-                    if tile.reason == KEPT:
+                for tile, image in _tiles(bands, places, limits, options):
+                    if tile.reason == KEPT and image is not None:
                         data = encode(image, grid.part(tile.row, tile.column, options.tile, options.tile))
                         with replacing(record.file(tile.row, tile.column), sync=False) as beside:
                             beside.write_bytes(data)
@@ -170,32 +171,45 @@ def encode(image: np.ndarray, grid: Grid) -> bytes:
         return memory.read()
 
 
-def _open(source: Source, options: CropOptions) -> BandStack:
-    crs = parse_crs(options.crs) if options.crs else None
-    return BandStack(source.files, options.bands, options.nodata, crs)
+def open_source(files: Sequence[str], options: CropOptions) -> WindowReader:
+    """The bands of a scene as the options want them."""
+    return WindowReader(files, options.bands, options.nodata, parse_crs(options.crs) if options.crs else None)
 
 
 def _check_scene(source: Source, options: CropOptions) -> int:
     """Refuses a scene that cannot be cut; how many tiles it has."""
-    with _open(source, options) as stack:
-        height, width = stack.grid.height, stack.grid.width
-        if options.tile > min(height, width):
-            raise UserError(
-                f"{', '.join(source.files)}: {width} x {height} pixels, but a tile is {options.tile} x {options.tile}; "
-                f"give --tile {min(height, width)} or less"
-            )
-        return len(WindowGrid((height, width), (options.tile,) * 2, (options.step,) * 2))
+    with open_source(source.files, options) as bands:
+        _ = bands.grid  # it must have a place
+        window, step = (options.tile,) * 2, (options.step,) * 2
+        check_count(", ".join(source.files), bands.size, window, step, "--tile")
+        return len(WindowGrid(bands.size, window, step))
 
 
-def _limits(stack: BandStack, options: CropOptions) -> list[tuple[float, float]] | None:
+def _limits(bands: WindowReader, options: CropOptions) -> list[tuple[float, float]] | None:
     if options.stretch == "none":
         return None
-    values, valid = stack.overview(_OVERVIEW)
-    return limits_of(values, valid, options.percentiles, options.stretch == "band")
+    values, valid = bands.overview(_OVERVIEW)
+    limits = limits_of(values, valid, options.percentiles, options.stretch == "band")
+    name = ", ".join(bands.files)
+    flat = [number for number, (low, high) in zip(bands.bands, limits, strict=True) if low == high]
+    if any(not math.isfinite(high - low) for low, high in limits):
+        raise UserError(
+            f"{name}: values are too far apart to be stretched ({limits}); say what is missing with --nodata"
+        )
+    if not valid.any():
+        logger.warning("%s: holds no pixel that is not missing (nodata, NaN or infinite)", name)
+    elif len(flat) == len(limits):
+        raise UserError(
+            f"{name}: every pixel is {limits[0][0]:g}, so there is nothing to stretch; choose other --bands, or take "
+            "values as they are with --stretch none"
+        )
+    elif flat:
+        logger.warning("%s: band %s has one value only and becomes black", name, ", ".join(map(str, flat)))
+    return limits
 
 
 def _tiles(
-    stack: BandStack, places: list[tuple[int, int]], limits: list | None, options: CropOptions
+    bands: WindowReader, places: list[tuple[int, int]], limits: list | None, options: CropOptions
 ) -> Iterator[tuple[Tile, np.ndarray | None]]:
     """The pixels of tiles that lie near each other: read at once, or one by one if a part is damaged."""
     if not places:
@@ -203,20 +217,20 @@ def _tiles(
     rows, columns = zip(*places, strict=True)
     top, left, side = min(rows), min(columns), options.tile
     try:
-        values, valid = stack.read(top, left, max(rows) + side - top, max(columns) + side - left)
+        values, valid = bands.read((top, max(rows) + side), (left, max(columns) + side))
         image = stretch(values, valid, limits)
     except RasterioError:
         if len(places) > 1:
             for place in places:
-                yield from _tiles(stack, [place], limits, options)
+                yield from _tiles(bands, [place], limits, options)
         else:
             yield Tile(top, left, DAMAGED), None
         return
     for row, column in places:
-        part = slice(row - top, row - top + side), slice(column - left, column - left + side)
-        measures = measure(image[(slice(None), *part)], valid[part], options.filters or Filters())
+        down, across = slice(row - top, row - top + side), slice(column - left, column - left + side)
+        measures = measure(image[:, down, across], valid[down, across], options.filters or Filters())
         reason = judge(measures, options.filters) if options.filters else KEPT
-        yield Tile(row, column, reason, measures), image[(slice(None), *part)]
+        yield Tile(row, column, reason, measures), image[:, down, across]
 
 
 def _join_tables(out: Path) -> None:

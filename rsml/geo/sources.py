@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsml.raster.grid import find_rasters
+from rsml.raster.opening import find_rasters, inside_another
 from rsml.utils.errors import UserError
 
 
@@ -50,8 +50,8 @@ def find_sources(named: Iterable[str]) -> list[Source]:
 
 
 def _sources(word: str) -> list[Source]:
-    if os.path.exists(word) or word.startswith(("@", "/vsi", "http:", "https:")) or word == "-":
-        files = [word] if word.startswith(("/vsi", "http")) else find_rasters([word])
+    if os.path.exists(word) or word.startswith("@") or word == "-" or inside_another(word):
+        files = [word] if inside_another(word) else find_rasters([word])
         return [Source(_stem(file), (file,)) for file in files]
     name, separator, listed = word.partition("=")
     if not separator:
@@ -62,7 +62,7 @@ def _sources(word: str) -> list[Source]:
     if len(files) == 1 and not name:
         return [Source(_stem(file), (file,)) for file in find_rasters(files)]
     for file in files:
-        if not os.path.exists(file) and not file.startswith("/vsi"):
+        if not os.path.exists(file) and not inside_another(file):
             raise UserError(f"{file}: no such file, named in {word!r}; give existing files, with commas between them")
     return [Source(name or _shared_stem(files), tuple(files))]
 

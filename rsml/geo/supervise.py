@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
-from tqdm import tqdm
 
 from rsml.geo.classes import SEA, Classes, read_classes, ready_for
 from rsml.geo.land_cover import LandCoverMap, candidates, count, longitude_latitude_bounds
 from rsml.geo.tile_sources import TileSource, find_tiles
-from rsml.raster.grid import Grid, UnknownPlace, crs_name, datum_unknown, find_rasters, grid_of, open_raster, parse_crs
+from rsml.raster.grid import Grid, UnknownPlace, crs_name, datum_unknown, grid_of, parse_crs
+from rsml.raster.opening import environment, find_rasters, open_raster, words
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def supervise(
     if not maps and any(source.land_cover is None for source in sources):
         raise UserError("no land cover named; give maps with --land-cover")
     options = {"nodata": nodata, "crs": crs, "meaning": {str(code): name for code, name in meaning.meaning.items()}}
-    with rasterio.Env():
+    with environment():
         opened, bounds = _open_maps(tuple(maps), nodata, crs)
         for land_cover_map in opened:
             _warn_of_datum(land_cover_map)
@@ -106,7 +106,7 @@ def supervise(
             for first in range(0, len(sources), _TOGETHER)
         ]
         results: dict[int, list] = {}
-        with tqdm(total=len(sources), unit=" tiles", desc="counting", mininterval=1, delay=2, leave=False) as progress:
+        with progress_bar(title="counting", unit="tiles", total=len(sources)) as progress:
             for number, result in run_jobs(count_tiles, tasks, workers or os.cpu_count() or 1, progress.update):
                 if isinstance(result, UserError):
                     raise result
@@ -183,7 +183,7 @@ def _count_tile(
     except UnknownPlace as error:
         return {"reason": NOWHERE, "detail": str(error)}
     except RasterioError as error:
-        return {"reason": DAMAGED, "detail": " ".join(str(error).split())}
+        return {"reason": DAMAGED, "detail": words(error)}
     if not found.on_map:
         return {"reason": TOO_COARSE if under and not found.centres else NO_MAP}
     return {name: {str(code): n for code, n in vars(found)[name].items()} for name in ("pixels", "shares")}
@@ -243,9 +243,9 @@ def _write(
     return done
 
 
-def _by_class(by_code: dict[str, float], meaning: Classes) -> Counter:
+def _by_class(by_code: dict[str, float], meaning: Classes) -> Counter[str]:
     """Sums over the codes of each class; those of no known code are called by an empty name."""
-    result: Counter = Counter()
+    result: Any = Counter()
     for code, number in by_code.items():
         result[meaning.meaning.get(int(code), "")] += number
     return result
@@ -255,7 +255,7 @@ def _unknown(pixels: dict[str, int], meaning: Classes) -> dict[int, int]:
     return {int(code): number for code, number in pixels.items() if int(code) not in meaning.meaning}
 
 
-def _why_not(by_class: Counter, covered: float, min_covered: float) -> str | None:
+def _why_not(by_class: Counter[str], covered: float, min_covered: float) -> str | None:
     """Why a tile is left out, if it is."""
     if not sum(by_class.values()):
         return NO_VALUE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rsml.geo.scene_record import TABLE
 from rsml.geo.tiles import KEPT
-from rsml.raster.grid import find_rasters
+from rsml.raster.opening import find_rasters
 from rsml.utils.errors import UserError
 
 GEOREFERENCE = "georeference.csv"

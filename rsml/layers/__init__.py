@@ -1,5 +1,6 @@
 """Keras layers of the published methods and of the backbones."""
 
+from rsml.layers.adaptive_pool import AdaptiveAveragePool
 from rsml.layers.attention import SelfAttention, WindowAttention
 from rsml.layers.companion import Companion
 from rsml.layers.graph_convolution import GraphConvolution
@@ -15,6 +16,7 @@ from rsml.layers.tokens import LayerScale, MapToTokens, Tokens, TokensToMap
 
 __all__ = [
     "SIGNA",
+    "AdaptiveAveragePool",
     "Companion",
     "GraphConvolution",
     "LabelGraphClassifier",

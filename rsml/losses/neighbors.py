@@ -50,6 +50,12 @@ def scalable_neighbor_loss(
         block: Rows of the bank worked through at once.
         reduction: "mean" for the loss above, or "none" (or None) for its summands `(batch,)`.
 
+    Example:
+        >>> memory = np.eye(2, dtype="float32")[[0, 0, 1]]
+        >>> loss = scalable_neighbor_loss(memory[:1], [0], memory, labels=np.array([[1, 0], [1, 0], [0, 1]]))
+        >>> round(float(loss), 4)  # its neighbour has the same labels
+        0.0
+
     Reference:
         Kang et al., "Graph relation network: modeling relations between scenes for multilabel remote-sensing image
         classification and retrieval" (GRN), TGRS 2020.

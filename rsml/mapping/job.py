@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from rsml.mapping.window_scores import Status, WindowScores
 from rsml.models.fingerprint import fingerprint
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
-from rsml.raster.windows import Block, WindowGrid
+from rsml.raster.windows import Block, WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, write_json
+from rsml.utils.guard import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class MapOptions:
     @property
     def steps(self) -> tuple[int, int]:
         """(down, across)."""
-        return self.step or tuple(max(1, side // 2) for side in self.window)
+        return self.step or (max(1, self.window[0] // 2), max(1, self.window[1] // 2))
 
 
 class MapJob:
@@ -99,12 +99,8 @@ class MapJob:
             raise UserError(
                 f"{scene.path}: gives {scene.channels} bands, the model takes {channels}; choose as many with --bands"
             )
-        if any(side < window for side, window in zip(scene.size, options.window, strict=True)):
-            raise UserError(
-                f"{scene.path}: {_size(scene.size)} pixels, smaller than a window of {_size(options.window)}; "
-                "choose a smaller --window, or label it as one image with --whole"
-            )
-        self.grid = WindowGrid(scene.size, options.window, options.steps, scene.strips)
+        check_count(scene.path, scene.size, options.window, options.steps)
+        self.grid = WindowGrid(scene.size, options.window, options.steps, scene.reader.strips)
         self.records = WindowScores(folder / BUILDING / "windows.bin", len(self.grid), len(model.labels))
         state = os.stat(scene.path) if os.path.exists(scene.path) else None
         self.identity = {
@@ -141,6 +137,9 @@ class MapJob:
             logger.info("%s: mapped already, in %s", self.scene.path, self.folder)
             return
         self.done = self.records.done(batch_size)
+        self.records.check_room(self.folder)
+        if not self.done:
+            self.scene.warn_if_constant()
         write_json(self.folder / BUILDING / JOB, self.identity)
         self.records.keep(self.done)
         if self.done:
@@ -155,8 +154,8 @@ class MapJob:
             raise UserError(f"{self.folder}: a map of another scene, or {self.scene.path} has changed since; {way_out}")
         if "model" in differing:
             raise UserError(f"{self.folder}: a map by another model, or one trained further; {way_out}")
-        told = ", ".join(f"{key}: {kept.get(key)} there, {self.identity[key]} now" for key in differing)
-        raise UserError(f"{self.folder}: a map made with other options ({told}); {way_out}")
+        changed = ", ".join(f"{key}: {kept.get(key)} there, {self.identity[key]} now" for key in differing)
+        raise UserError(f"{self.folder}: a map made with other options ({changed}); {way_out}")
 
     def read(self, block: Block, start: int) -> tuple[np.ndarray, np.ndarray]:
         """The statuses of a block's windows from number `start` on, and the images of those that can be labelled."""
@@ -193,14 +192,14 @@ class MapJob:
             return resize(image, size)
         import tensorflow as tf
 
-        return np.uint8(tf.round(tf.image.resize(image, size)))
+        return np.asarray(tf.round(tf.image.resize(image, size))).astype(np.uint8)
 
     def finish(self) -> None:
         """Writes the map from what is known of all windows."""
         records = self.records.read()
         status = np.asarray(records["status"])
         decided = write_map(self.folder, self.scene, self.grid, records, self.model)
-        span = tuple(cells * step for cells, step in zip(self.grid.cells, self.grid.step, strict=True))
+        span = self.grid.cells[0] * self.grid.step[0], self.grid.cells[1] * self.grid.step[1]
         save(quicklook(self.folder / PROBABILITIES, self.scene, self.model, span), self.folder / PICTURE)
         self.scene.close()
         about = {
@@ -239,14 +238,8 @@ def identity_of(model: SceneModel) -> dict[str, Any]:
     return {"model": fingerprint(model.model, about)}
 
 
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[1]} x {size[0]}"
-
-
 def _read(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable ({error}); start the map over with --fresh") from None
+    kept: dict[str, Any] = read_json(file, advice="start the map over with --fresh")
+    return kept

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from rsml.mapping.geopackage import PolygonLayer
 from rsml.mapping.window_scores import Status, not_written
 from rsml.prediction.scene_model import SceneModel
+from rsml.raster.grid import apply, scaled
 from rsml.raster.scene import Scene
 from rsml.raster.windows import WindowGrid
 from rsml.utils.files import replacing
@@ -65,7 +66,7 @@ def means(grid: WindowGrid, records: np.ndarray) -> Iterator[Means]:
 
 def cell_transform(scene: Scene, grid: WindowGrid) -> Affine:
     """From (column, row) of a cell to coordinates."""
-    return scene.transform * Affine.scale(grid.step[1], grid.step[0])
+    return scaled(scene.transform, *grid.step)
 
 
 def write_map(folder: Path, scene: Scene, grid: WindowGrid, records: np.ndarray, model: SceneModel) -> dict[str, int]:
@@ -143,7 +144,7 @@ def _add_tiles(layer: PolygonLayer, part: Means, scene: Scene, grid: WindowGrid,
     upper, lower = grid.down.edges[row], grid.down.edges[row + 1]
     left, right = grid.across.edges[column], grid.across.edges[column + 1]
     corners = np.stack([[left, right, right, left], [upper, upper, lower, lower]]).astype(float)
-    across, down = scene.transform * corners
+    across, down = apply(scene.transform, *corners)
     layer.add(
         np.stack([across, down], axis=-1).transpose(1, 0, 2),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from enum import IntEnum
 from pathlib import Path
 
@@ -48,6 +49,18 @@ class WindowScores:
         labelled = np.flatnonzero(status == Status.LABELLED)
         whole = len(labelled) // batch_size * batch_size
         return len(status) if whole == len(labelled) else int(labelled[whole])
+
+    def check_room(self, folder: Path) -> None:
+        """Refuses windows whose records would not fit on the disk that holds a folder."""
+        while not folder.exists():
+            folder = folder.parent
+        have = self.file.stat().st_size if self.file.is_file() else 0
+        need, free = self.windows * self.dtype.itemsize - have, shutil.disk_usage(folder).free
+        if need > free:
+            raise UserError(
+                f"{folder}: the scores of {self.windows} windows take {need / 2**20:.0f} MiB, {free / 2**20:.0f} are "
+                "free; make room, choose a larger --step, or another folder with --out"
+            )
 
     def read(self, count: int | None = None) -> np.ndarray:
         """The first records, or all, mapped into memory."""

@@ -4,8 +4,10 @@ from rsml.models.backbones import Backbone, backbone_names, load_backbone
 from rsml.models.classifier import Classifier, build_classifier
 from rsml.models.insert import insert_after
 from rsml.models.surgery import output_of, stages_of
-from rsml.weights.load import LoadReport, adapt_bands, load_weights
+from rsml.weights.load import load_weights
 from rsml.weights.models import load_model
+from rsml.weights.pairing import adapt_bands
+from rsml.weights.report import LoadReport
 
 __all__ = [
     "Backbone",

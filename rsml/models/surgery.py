@@ -10,7 +10,9 @@ from typing import Any
 import keras
 from keras import tree
 
+from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.utils.errors import UserError
+from rsml.utils.guard.faults import reason_of
 
 STAGES = {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32}
 _MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average, keras.layers.Maximum)
@@ -150,7 +152,7 @@ def rebuild(
     except ValueError as error:
         names = [call.name for call in calls(source)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"Cannot build the model {model.name}: {_first_line(error)} {twice or ''}".rstrip()) from None
+        raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
 
 
 def resized(model: keras.Model, size: int) -> keras.Model:
@@ -164,7 +166,7 @@ def resized(model: keras.Model, size: int) -> keras.Model:
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
-            f"training.sizes empty, or choose another backbone ({_first_line(error)})"
+            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
         ) from None
     return (
         keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other
@@ -214,8 +216,11 @@ def require_functional(model: Any) -> None:
 
 def feature_map(model: keras.Model) -> keras.KerasTensor:
     """Finds the last `(batch, height, width, channels)` tensor before global pooling or flattening."""
-    last = None
-    for call in calls(model):
+    listed = calls(model)
+    laid_out = [index for index, call in enumerate(listed) if isinstance(call.layer, TokensToMap)]
+    # Behind a network of tokens the map of patches begins anew.
+    last = listed[laid_out[-1]] if laid_out else None
+    for call in listed[laid_out[-1] :] if laid_out else listed:
         if not call.bottleneck:
             continue
         if last is not None and (isinstance(call.layer, _HEADS) or not call.is_map):
@@ -237,9 +242,14 @@ def stages_of(model: keras.Model) -> dict[str, str]:
     A network whose cells skip over each other all the way (NASNet) has no such layer; there it is the last merge of
     that stride. Strides that a network never has are left out, so VGG16's stage 4 is its last pooling. A layer that was
     inserted at the end of a stage is that end from then on.
+
+    In a network of tokens (ViT) each quarter of the blocks is a stage, and ends at the map of its patches.
     """
     result = {}
-    listed = [call for call in calls(model) if call.is_map and not call.layer_is_input]
+    every = calls(model)
+    if any(isinstance(call.layer, TokensToMap) for call in every):
+        return _stages_of_tokens(model, every)
+    listed = [call for call in every if call.is_map and not call.layer_is_input]
     for stage, stride in STAGES.items():
         members = [call for call in listed if call.stride == stride and not isinstance(call.layer, _PADS)]
         trunk = [index for index, call in enumerate(members) if call.bottleneck]
@@ -247,6 +257,15 @@ def stages_of(model: keras.Model) -> dict[str, str]:
         if trunk or merges:
             result[stage] = members[max(trunk[-1:] + merges[-1:])].name
     return result
+
+
+def _stages_of_tokens(model: keras.Model, listed: list[Call]) -> dict[str, str]:
+    ends = {}
+    for call in listed:
+        if isinstance(call.layer, MapToTokens) and call.layer.stage is not None:
+            ends[f"stage{call.layer.stage}"] = next(listed[i].name for i in call.inputs if listed[i].is_map)
+    last = feature_map(model)
+    return {**ends, "stage4": next(call.name for call in listed if any(x is last for x in call.outputs))}
 
 
 def output_of(model: keras.Model, layer_name: str) -> keras.KerasTensor:
@@ -273,7 +292,3 @@ def resolve(model: keras.Model, layer_name: str) -> str:
         f"{model.name} has no layer or stage {layer_name!r}; it has {known}"
         + (f"; layers with a similar name: {', '.join(near)}." if near else f" and {len(names)} layers.")
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

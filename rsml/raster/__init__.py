@@ -1,1 +1,5 @@
-"""Rasters of any size: grids, windows, bands read piece by piece."""
+"""Rasters of any size: opened by one guarded door, their grids, windows, and bands read piece by piece."""
+
+from rsml.utils.packages import require
+
+require("rasterio")

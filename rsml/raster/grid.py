@@ -1,26 +1,22 @@
-"""Rasters on disk: finding and opening them, their grids and coordinate systems, and their faults in a line."""
+"""Where the pixels of a raster lie: its grid, and the way from one coordinate system to another."""
 
 from __future__ import annotations
 
 import functools
 import re
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.warp
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
-from rsml.data.find_images import find_images
+from rsml.raster.opening import words
 from rsml.utils.errors import UserError
 
-SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png", ".jpg", ".jpeg", ".asc", ".bil", ".dat", ".nc", ".hdf")
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
 
 
@@ -62,34 +58,14 @@ def apply(transform: Affine, columns: Any, rows: Any) -> tuple[Any, Any]:
     """Numbers or arrays of columns and rows, turned into coordinates."""
     # Affine's own operator for this has changed its name.
     t = transform
-    return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+    with np.errstate(over="ignore", invalid="ignore"):  # of places that are none
+        return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
 
 
-def find_rasters(named: Iterable[str]) -> list[str]:
-    """Rasters by path, folder (those below it), glob, `@list.txt` or `-`."""
-    return list(find_images(named, SUFFIXES))
-
-
-def open_raster(path: str | Path) -> rasterio.DatasetReader:
-    """Opens any raster that GDAL reads.
-
-    Raises:
-        UserError: It is missing, no raster, or holds several.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-    except RasterioError as error:
-        if not str(path).startswith(("/vsi", "http")) and not Path(path).exists():
-            raise UserError(f"{path}: no such file; give a raster that exists") from None
-        raise UserError(f"{path}: not a raster that GDAL reads ({words(error)}); give a GeoTIFF or the like") from None
-    if dataset.count == 0:
-        inside = dataset.subdatasets
-        dataset.close()
-        found = f"{len(inside)} data sets, such as {inside[0]}; name one of them" if inside else "no bands"
-        raise UserError(f"{path}: expected a raster with bands, found {found}")
-    return dataset
+def scaled(transform: Affine, down: float, across: float) -> Affine:
+    """The way to coordinates from pixels so many times as high and wide."""
+    t = transform
+    return Affine(t.a * across, t.b * down, t.c, t.d * across, t.e * down, t.f)
 
 
 def parse_crs(text: str) -> CRS:
@@ -100,6 +76,23 @@ def parse_crs(text: str) -> CRS:
         raise UserError(
             f"{text}: not a coordinate system that PROJ knows ({words(error)}); give a code such as EPSG:32612"
         ) from None
+
+
+def georeferenced(dataset: rasterio.DatasetReader) -> bool:
+    """Whether pixels have coordinates; those of control points alone do not count.
+
+    Raises:
+        UserError: The way from pixels to coordinates has no way back.
+    """
+    t = dataset.transform
+    if t == Affine.identity():
+        return False
+    if not np.isfinite(t).all() or not np.isfinite(t.determinant) or t.determinant == 0:
+        raise UserError(
+            f"{dataset.name}: its geotransform {t.to_gdal()} gives pixels no place of their own; give it the right "
+            "one, e.g. with gdal_edit.py -a_ullr, or none with gdal_edit.py -unsetgt"
+        )
+    return True
 
 
 def grid_of(dataset: rasterio.DatasetReader, crs: CRS | None = None) -> Grid:
@@ -118,7 +111,7 @@ def grid_of(dataset: rasterio.DatasetReader, crs: CRS | None = None) -> Grid:
             f"{dataset.name}: has no coordinate system, so nothing else can be found at its place; say which one with "
             "--crs, e.g. --crs EPSG:32612"
         )
-    if dataset.transform == Affine.identity():
+    if not georeferenced(dataset):
         has = "only ground control points" if dataset.gcps[0] else "no position"
         raise UserError(f"{dataset.name}: has {has}, expected a geotransform; make one with gdalwarp or gdal_translate")
     grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
@@ -169,9 +162,3 @@ def crs_name(crs: CRS) -> str:
 def datum_unknown(crs: CRS) -> bool:
     """Whether the system does not say which datum it is of; it is then taken for the other raster's own."""
     return re.search(r'DATUM\["(unknown|not specified)', crs.to_wkt(), re.IGNORECASE) is not None
-
-
-def words(error: BaseException) -> str:
-    """What an exception says, in one short line."""
-    text = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."

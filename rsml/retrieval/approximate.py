@@ -11,6 +11,7 @@ import numpy as np
 
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
+from rsml.utils.packages import require
 
 Kind = Literal["hnsw", "ivf"]
 SMALLEST = 1000
@@ -99,8 +100,7 @@ def read(path: Path) -> Any:
 def import_faiss() -> Any:
     """FAISS, or what to do without it."""
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of every processor feature it tries
-    try:
-        import faiss
-    except ImportError as error:
-        raise UserError(f"approximate search needs FAISS ({error}); pip install faiss-cpu, or search exactly") from None
+    require("faiss")
+    import faiss
+
     return faiss

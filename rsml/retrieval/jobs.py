@@ -1,16 +1,14 @@
-"""What `python -m rsml.retrieval` does: make an index, search it, measure a run's retrieval."""
+"""The three jobs of retrieval: make an index, search it, measure a run."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,38 +16,42 @@ from rsml.data.find_images import find_images
 from rsml.data.images import ImageError, decode
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
-from rsml.prediction.scene_model import SOME_IMAGES_BAD, SceneModel, align, open_model
+from rsml.prediction.labelling import align
+from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.retrieval.building import build_index
 from rsml.retrieval.embedding import Embedder
 from rsml.retrieval.index import Index
-from rsml.retrieval.protocol import measure_retrieval, table
+from rsml.retrieval.protocol import measure_retrieval
 from rsml.run import Run
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
 
-_SHEET_QUERIES, _SHEET_NEIGHBOURS = 12, 10
+SHEET_QUERIES, SHEET_NEIGHBOURS = 12, 10
+Distance = Literal["cosine", "l2"]
 
 
 def make_index(
     model: str,
+    out: str | Path,
     *,
-    images: Sequence[str],
-    out: str,
-    data: str | None,
-    labels: str | None,
-    root: str | None,
-    split: str,
-    metric: str,
-    approximate: str | None,
-    layer: str | None,
-    fresh: bool,
-    batch_size: int,
-    trust: bool,
-) -> int:
-    """Embeds images, labelled data or the run's own images into an index folder."""
+    images: Sequence[str] = (),
+    data: str | None = None,
+    labels: str | None = None,
+    root: str | None = None,
+    split: str = "all",
+    metric: Distance = "cosine",
+    approximate: Literal["hnsw", "ivf"] | None = None,
+    layer: str | None = None,
+    fresh: bool = False,
+    batch_size: int = 32,
+    trust: bool = False,
+) -> tuple[Index, int, str, list[ImageError]]:
+    """Embeds images, labelled data or the run's own images into an index folder.
+
+    Returns:
+        The index, the width of its vectors, the layer they come from, and the images that could not be read.
+    """
     scene_model, run = open_model(model, trust)
-    if images and (data or split != "all"):
-        raise UserError(f"{images[0]}: images and --data or --split are two different jobs; give one of them")
     archive: Samples | list[str] = list(find_images(images)) if images else _data(scene_model, run, data, labels, root)
     if isinstance(archive, Samples) and split != "all":
         archive = _part(archive, split, "--split")
@@ -57,10 +59,7 @@ def make_index(
     index, bad = build_index(
         out, embedder, archive, metric=metric, kind=approximate, fresh=fresh, batch_size=batch_size
     )
-    about = index.about["approximate"]
-    kind = f", {about['kind']} index with recall@10 {about['recall@10']:.3f}" if about else ""
-    print(f"{out}: {len(index)} images, {embedder.width} values each ({embedder.layer.name}), {metric}{kind}")
-    return _tell(bad)
+    return index, embedder.width, embedder.layer.name, bad
 
 
 @dataclass(frozen=True)
@@ -84,27 +83,54 @@ class Query:
     row: int
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What an index answers.
+
+    Attributes:
+        index: The index that was asked.
+        samples: Its images.
+        queries: The questions, in order.
+        rows: `(queries, k)` rows of the index, nearest first; -1 where an approximate search found no more.
+        values: `(queries, k)` similarities or distances.
+        seconds: Time of the search alone.
+        bad: Queries that could not be read.
+    """
+
+    index: Index
+    samples: Samples
+    queries: list[Query]
+    rows: np.ndarray
+    values: np.ndarray
+    seconds: float
+    bad: list[ImageError]
+
+    def each(self) -> list[tuple[Query, list[tuple[int, float]]]]:
+        """Every query with its neighbours: row and value."""
+        found = [
+            [(int(row), float(value)) for row, value in zip(rows, values, strict=True) if row >= 0]
+            for rows, values in zip(self.rows, self.values, strict=True)
+        ]
+        return list(zip(self.queries, found, strict=True))
+
+
 def search_index(
-    folder: str,
+    folder: str | Path,
     *,
-    images: Sequence[str],
-    rows: Sequence[int],
-    model: str | None,
-    root: str | None,
-    k: int,
-    exact: bool,
-    keep_self: bool,
-    out: str,
-    figure: str | None,
-    batch_size: int,
-    trust: bool,
-) -> int:
-    """Finds the neighbours of images or rows, and writes them as a table and a contact sheet."""
+    images: Sequence[str] = (),
+    rows: Sequence[int] = (),
+    model: str | None = None,
+    root: str | None = None,
+    k: int = 10,
+    exact: bool = False,
+    keep_self: bool = False,
+    batch_size: int = 32,
+    trust: bool = False,
+) -> Answers:
+    """Finds the neighbours of images or of rows of an index."""
     index = Index.open(folder)
     samples = index.samples if root is None else replace(index.samples, root=Path(root))
-    if not images and not rows:
-        raise UserError(f"{folder}: nothing asked; give images, or rows of the index with --row")
-    bad: list = []
+    bad: list[ImageError] = []
     queries = [_row_query(index, samples, row) for row in rows]
     if images:
         queries += _image_queries(index, samples, list(find_images(images)), model, batch_size, trust, bad)
@@ -113,58 +139,61 @@ def search_index(
     found, values = index.search(
         np.stack([query.vector for query in queries]), k, own=own, exact=True if exact else None
     )
-    milliseconds = 1000 * (time.perf_counter() - begun)
-    _write_table(out, index, samples, queries, found, values)
-    for query, neighbours, near in list(zip(queries, found, values, strict=True))[:_SHEET_QUERIES]:
-        nearest = ", ".join(f"{samples.paths[row]} {value:.3f}" for row, value in zip(neighbours, near, strict=True))
-        print(f"{query.name}: {nearest}")
-    if figure is not None:
-        _draw_sheet(figure, index, samples, queries, found, values)
-    written = f"{out} and {figure}" if figure is not None else out
-    print(f"{len(queries)} queries against {len(index)} images in {milliseconds:.0f} ms: {written}", file=sys.stderr)
-    return _tell(bad)
+    return Answers(index, samples, queries, found, values, time.perf_counter() - begun, bad)
 
 
 def measure(
     model: str,
     *,
-    data: str | None,
-    labels: str | None,
-    root: str | None,
-    queries: str,
-    archive: str,
-    out: str | None,
-    as_json: bool,
-    layer: str | None,
-    trust: bool,
-    **protocol: Any,
-) -> int:
-    """Measures the retrieval of one part of the data from another; writes `retrieval.json` into the run folder."""
+    data: str | None = None,
+    labels: str | None = None,
+    root: str | None = None,
+    queries: str = "test",
+    archive: str = "train",
+    at: Sequence[int] | None = None,
+    k: int = 10,
+    out: str | None = None,
+    metric: Distance = "cosine",
+    layer: str | None = None,
+    fresh: bool = False,
+    batch_size: int = 32,
+    trust: bool = False,
+) -> tuple[dict[str, Any], Path, list[ImageError]]:
+    """Measures the retrieval of one part of the data from another; writes `retrieval.json` into the run folder.
+
+    Returns:
+        The measures, the file they are kept in, and the images that could not be read.
+    """
+    if out is not None and Path(out).suffix != ".json":
+        raise UserError(f"--out {out}: expected a file ending in .json (its embeddings are kept beside it)")
     scene_model, run = open_model(model, trust)
     samples = _data(scene_model, run, data, labels, root)
-    parts = {"queries": _part(samples, queries, "--queries"), "archive": _part(samples, archive, "--archive")}
+    asking, answering = _part(samples, queries, "--queries"), _part(samples, archive, "--archive")
     file = Path(out) if out else run.files.retrieval_metrics if run and not data else Path("retrieval.json")
-    if file.suffix != ".json":
-        raise UserError(f"--out {file}: expected a file ending in .json (its embeddings are kept beside it)")
     embedder = Embedder(scene_model, os.path.abspath(model), layer)
-    measured, bad = measure_retrieval(file.with_suffix(""), embedder, **parts, **protocol)
+    measured, bad = measure_retrieval(
+        file.with_suffix(""),
+        embedder,
+        asking,
+        answering,
+        at=at,
+        k=k,
+        metric=metric,
+        fresh=fresh,
+        batch_size=batch_size,
+    )
     measured = {"run": run.name if run else None, "parts": {"queries": queries, "archive": archive}, **measured}
     write_json(file, measured)
-    if as_json:
-        print(json.dumps(measured))
-    else:
-        print(f"{measured['queries']} queries ({queries}), archive of {measured['archive']} ({archive})")
-        print(table(measured))
-        print(f"kept in {file}")
-    return _tell(bad)
+    return measured, file, bad
 
 
 def measure_run(run: Run) -> dict[str, float]:
     """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
     scene_model = SceneModel.load(run.files.best, trust=run.experiment.model.trust)
     samples = run.read_samples()
-    parts = {"queries": _part(samples, "test", "--queries"), "archive": _part(samples, "train", "--archive")}
-    measured, _ = measure_retrieval(run.files.retrieval, Embedder(scene_model, os.path.abspath(run.folder)), **parts)
+    embedder = Embedder(scene_model, os.path.abspath(run.folder))
+    asking, answering = _part(samples, "test", "--queries"), _part(samples, "train", "--archive")
+    measured, _ = measure_retrieval(run.files.retrieval, embedder, asking, answering)
     flat = {f"{name}@{depth}": value for depth, values in measured["at"].items() for name, value in values.items()}
     return {**flat, "knn_samples_f1": measured["knn"]["samples_f1"]}
 
@@ -199,7 +228,7 @@ def _image_queries(
     source: str | None,
     batch_size: int,
     trust: bool,
-    bad: list,
+    bad: list[ImageError],
 ) -> list[Query]:
     source = source or index.about["model"]["source"]
     if not os.path.exists(source):
@@ -220,7 +249,7 @@ def _image_queries(
             labels, labels_from = None, ""
             if row >= 0 and samples.label_names:
                 labels, labels_from = samples.labels[row], "index"
-            elif file in trained_row and trained.label_names == samples.label_names:
+            elif trained and file in trained_row and trained.label_names == samples.label_names:
                 labels, labels_from = trained.labels[trained_row[file]], "run"
             elif comparable:
                 labels, labels_from = decided[position], "model"
@@ -238,20 +267,18 @@ def _names(samples: Samples, labels: np.ndarray | None) -> list[str]:
     return [] if labels is None else [samples.label_names[column] for column in np.flatnonzero(labels)]
 
 
-def _write_table(
-    out: str, index: Index, samples: Samples, queries: Sequence[Query], found: np.ndarray, values: np.ndarray
-) -> None:
-    value = "similarity" if index.metric == "cosine" else "distance"
+def write_table(out: str | Path, answers: Answers) -> None:
+    """Writes a row for every neighbour of every query."""
+    samples = answers.samples
+    value = "similarity" if answers.index.metric == "cosine" else "distance"
     with replacing(out) as beside, open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(
             ["query", "query_labels", "labels_from", "rank", "row", "path", value, "labels", "shared", "shared_labels"]
         )
-        for query, neighbours, near in zip(queries, found, values, strict=True):
+        for query, neighbours in answers.each():
             own = _names(samples, query.labels)
-            for rank, (row, number) in enumerate(zip(neighbours, near, strict=True), 1):
-                if row < 0:  # an approximate search found no more
-                    break
+            for rank, (row, number) in enumerate(neighbours, 1):
                 labels = _names(samples, samples.labels[row])
                 shared = [name for name in labels if name in own]
                 count = "" if query.labels is None else len(shared)
@@ -260,9 +287,8 @@ def _write_table(
                 rows.writerow([*asked, *answer, "; ".join(labels), count, "; ".join(shared)])
 
 
-def _draw_sheet(
-    out: str, index: Index, samples: Samples, queries: Sequence[Query], found: np.ndarray, values: np.ndarray
-) -> None:
+def draw_sheet(out: str | Path, answers: Answers) -> None:
+    """Draws the first queries with their first neighbours."""
     from rsml.figures.retrieval import Tile, contact_sheet
     from rsml.figures.style import save
 
@@ -272,16 +298,16 @@ def _draw_sheet(
         except ImageError:
             return None
 
-    files, rows = samples.files, []
-    for query, neighbours, near in list(zip(queries, found, values, strict=True))[:_SHEET_QUERIES]:
+    samples, rows = answers.samples, []
+    files = samples.files
+    for query, neighbours in answers.each()[:SHEET_QUERIES]:
         tiles = [
             Tile(
                 picture(str(files[row])),
                 f"{rank}  {value:.3f}  {Path(str(samples.paths[row])).stem}",
                 _names(samples, samples.labels[row]),
             )
-            for rank, (row, value) in enumerate(zip(neighbours, near, strict=True), 1)
-            if row >= 0 and rank <= _SHEET_NEIGHBOURS
+            for rank, (row, value) in enumerate(neighbours[:SHEET_NEIGHBOURS], 1)
         ]
         asked = Tile(
             picture(query.file),
@@ -290,13 +316,8 @@ def _draw_sheet(
             query.labels_from == "model",
         )
         rows.append((asked, tiles))
-    shown = f", the first {len(rows)} of {len(queries)} queries" if len(rows) < len(queries) else ""
+    count = len(answers.queries)
+    shown = f", the first {len(rows)} of {count} queries" if len(rows) < count else ""
     predicted = "; italic: predicted labels" if any(asked.predicted for asked, _ in rows) else ""
-    value = "cosine similarity" if index.metric == "cosine" else "distance"
+    value = "cosine similarity" if answers.index.metric == "cosine" else "distance"
     save(contact_sheet(rows, f"rank, {value}, image; green: labels shared with the query{predicted}{shown}"), out)
-
-
-def _tell(bad: Sequence[Exception]) -> int:
-    for fault in bad:
-        print(f"skipped: {fault}", file=sys.stderr)
-    return SOME_IMAGES_BAD if bad else 0

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
-from tqdm import tqdm
 
 from rsml.scenes.drawing import SCENES, SMALLEST, draw
 from rsml.scenes.materials import LABELS
 from rsml.utils.errors import UserError
-from rsml.utils.jobs import run_jobs
+from rsml.utils.files import replacing, write_json
+from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.progress import progress_bar
 
 SPLITS = ("train", "valid", "test")
 
@@ -24,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 VERSION = 1
 
 _FACTS = "rsml-scene"
+_LEFTOVER = ".writing-"
 _WORTH_PROCESSES = 150
 _TOGETHER = 25
 
@@ -67,23 +69,12 @@ def divide(count: int, fractions: Sequence[float], seed: int) -> list[str]:
     return result
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it, so that it is whole or not there."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _png(image: Image.Image, facts: dict | None = None) -> bytes:
+def _save(path: Path, image: np.ndarray, facts: dict[str, Any] | None = None) -> None:
     info = PngImagePlugin.PngInfo()
     if facts is not None:
         info.add_text(_FACTS, json.dumps(facts))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, pnginfo=info)
-    return buffer.getvalue()
+    with replacing(path, sync=False) as beside:
+        Image.fromarray(image).save(beside, "PNG", compress_level=1, pnginfo=info)
 
 
 def write_one(folder: Path, index: int, *, seed: int, size: int, land_cover: bool) -> None:
@@ -93,14 +84,12 @@ def write_one(folder: Path, index: int, *, seed: int, size: int, land_cover: boo
         return
     scene = draw(index, seed=seed, size=size)
     if land_cover:
-        cover_file.parent.mkdir(parents=True, exist_ok=True)
-        _replace(cover_file, _png(Image.fromarray(scene.land_cover)))
-    image_file.parent.mkdir(parents=True, exist_ok=True)
+        _save(cover_file, scene.land_cover)
     facts = {"labels": scene.labels.tolist(), "crs": scene.crs, "transform": scene.transform}
-    _replace(image_file, _png(Image.fromarray(scene.image), facts))
+    _save(image_file, scene.image, facts)
 
 
-def _facts(path: Path) -> dict | None:
+def _facts(path: Path) -> dict[str, Any] | None:
     """Returns what an image carries about itself, or `None` where it is not one of ours."""
     try:
         with Image.open(path) as image:
@@ -109,7 +98,7 @@ def _facts(path: Path) -> dict | None:
         return None
 
 
-def _draw_all(folder: Path, missing: list[int], job: dict, workers: int) -> None:
+def _draw_all(folder: Path, missing: list[int], job: dict[str, Any], workers: int) -> None:
     """Writes the missing scenes, in processes of their own when there are many.
 
     Drawing is Python with many small calls, so threads would wait for each other.
@@ -119,13 +108,13 @@ def _draw_all(folder: Path, missing: list[int], job: dict, workers: int) -> None
         {"folder": str(folder), "indices": missing[first : first + _TOGETHER], **job}
         for first in range(0, len(missing), _TOGETHER)
     ]
-    with tqdm(total=len(missing), desc="Drawing scenes", unit=" scenes", delay=1, disable=None) as bar:
+    with progress_bar(title="drawing", unit="scenes", total=len(missing)) as bar:
         for _, fault in run_jobs(draw_share, tasks, workers, bar.update):
             if fault is not None:
                 raise fault
 
 
-def draw_share(task: dict, report: Callable[[int], None]) -> None:
+def draw_share(task: dict[str, Any], report: Report) -> None:
     """Writes some of the scenes: the job of one process."""
     folder = Path(task.pop("folder"))
     for index in task.pop("indices"):
@@ -184,9 +173,9 @@ def write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if found is None:
-            _replace(note, json.dumps({**asked, "land_cover": False}, indent=1).encode())
+            write_json(note, {**asked, "land_cover": False})
         _write_files(folder, asked, land_cover, workers)
-        _replace(note, json.dumps({**asked, "land_cover": land_cover}, indent=1).encode())
+        write_json(note, {**asked, "land_cover": land_cover})
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write scenes there ({error.strerror or error}); free space or choose another folder."
@@ -194,7 +183,7 @@ def write(
     return folder
 
 
-def _read_note(folder: Path, note: Path) -> dict | None:
+def _read_note(folder: Path, note: Path) -> dict[str, Any] | None:
     """Returns the arguments a folder was written with, `None` for a new folder; refuses a folder of something else."""
     if not folder.exists():
         return None
@@ -208,44 +197,50 @@ def _read_note(folder: Path, note: Path) -> dict | None:
         except ValueError:
             pass
         raise UserError(f"{note} is not readable as the note of a set of scenes; remove the folder or choose another.")
-    if any(not entry.name.endswith(".part") for entry in folder.iterdir()):
+    if any(_LEFTOVER not in entry.name for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files and no scenes.json; choose a new or empty folder for the scenes.")
     return None
 
 
-def _write_files(folder: Path, asked: dict, land_cover: bool, workers: int) -> None:
+def _write_files(folder: Path, asked: dict[str, Any], land_cover: bool, workers: int) -> None:
     """Draws what is missing, then writes the tables."""
     count = asked["count"]
-    facts: list[dict | None] = [_facts(folder / image_path(index)) for index in range(count)]
+    found = [_facts(folder / image_path(index)) for index in range(count)]
+    missing = []
     for index in range(count):
-        if facts[index] is None:
+        if found[index] is None:
             (folder / image_path(index)).unlink(missing_ok=True)
-    missing = [
-        index
-        for index in range(count)
-        if facts[index] is None or (land_cover and not (folder / land_cover_path(index)).exists())
-    ]
+        if found[index] is None or (land_cover and not (folder / land_cover_path(index)).exists()):
+            missing.append(index)
     job = {"seed": asked["seed"], "size": asked["size"], "land_cover": land_cover}
     _draw_all(folder, missing, job, workers)
     # What a killed process had begun.
-    for leftover in folder.rglob("*.part"):
+    for leftover in folder.rglob(f".*{_LEFTOVER}*"):
         leftover.unlink(missing_ok=True)
-    for index in missing:
-        facts[index] = _facts(folder / image_path(index))
+    facts = [fact or _facts(folder / image_path(index)) for index, fact in enumerate(found)]
+    known = [fact for fact in facts if fact is not None]
+    if len(known) < count:
+        lost = folder / image_path(facts.index(None))
+        raise UserError(f"{lost}: vanished or was changed while scenes were written; run again")
     splits = divide(count, asked["fractions"], asked["seed"])
     if land_cover:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["path", "land_cover", "crs", *"abcdef"])
-        for index in range(count):
-            rows.writerow([image_path(index), land_cover_path(index), facts[index]["crs"], *facts[index]["transform"]])
-        _replace(folder / "georeference.csv", text.getvalue().encode())
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "scene", "split", *LABELS])
-    for index in range(count):
-        rows.writerow([image_path(index), SCENES[index % len(SCENES)], splits[index], *facts[index]["labels"]])
-    _replace(folder / "labels.csv", text.getvalue().encode())
+        _write_table(
+            folder / "georeference.csv",
+            ["path", "land_cover", "crs", *"abcdef"],
+            ([image_path(k), land_cover_path(k), fact["crs"], *fact["transform"]] for k, fact in enumerate(known)),
+        )
+    _write_table(
+        folder / "labels.csv",
+        ["path", "scene", "split", *LABELS],
+        ([image_path(k), SCENES[k % len(SCENES)], splits[k], *fact["labels"]] for k, fact in enumerate(known)),
+    )
+
+
+def _write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    with replacing(path) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
 
 
 def contact_sheet(

@@ -15,7 +15,8 @@ from rsml.evaluation import full_report, headline_table, summary, summary_interv
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_layer
-from rsml.prediction.scene_model import PredictionWriter, SceneModel
+from rsml.prediction.labelling import PredictionWriter
+from rsml.prediction.scene_model import SceneModel
 from rsml.run import Run
 from rsml.tasks import task
 from rsml.utils.files import replacing, write_text
@@ -100,7 +101,8 @@ def report(run: Run) -> str:
 
 def _graph_threshold(experiment: Experiment) -> float:
     """`Q` of the experiment's first method that has a label graph; 0.4, the SIGNA paper's, where none has."""
-    return next((method.threshold for method in experiment.methods if hasattr(method, "threshold")), 0.4)
+    own = (method.label_graph_threshold() for method in experiment.methods)
+    return next((threshold for threshold in own if threshold is not None), 0.4)
 
 
 def _edges(samples: Samples, threshold: float) -> np.ndarray | None:

@@ -24,6 +24,8 @@ from rsml.training.parts import build, choose_objective, make_trainer, set_froze
 from rsml.training.precision import precision
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
+from rsml.utils.guard.memory import check_fits_memory
+from rsml.utils.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ def train(
     run = Run.of(experiment, Path(root), fresh)
     begun = run.files.state.is_file() and not fresh
     if run.files.metrics.is_file() and not fresh and not (begun and run.grows(experiment)):
+        if fault := run.fault():
+            raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
     samples = load_samples(experiment.data)
@@ -60,10 +64,11 @@ def train(
         )
 
     # Train, then measure the best epoch: the last weights are rarely the best.
-    with precision(experiment.training.precision):
-        keras.utils.set_random_seed(experiment.seed)
-        run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
-    evaluate_run(run, experiment, samples, best_epoch)
+    with lock(run.folder, "training"):
+        with precision(experiment.training.precision):
+            keras.utils.set_random_seed(experiment.seed)
+            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
+        evaluate_run(run, experiment, samples, best_epoch)
     return run
 
 
@@ -85,12 +90,21 @@ def _fit(
     # ---- Network: backbone, what the methods put into it, head; over the same layers what is served.
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
-    served = classifier.served(labels=list(samples.label_names), task=samples.task, experiment=experiment.dump())
+    check_fits_memory(
+        classifier.network,
+        min(options.batch_size, len(train_part)),
+        training=True,
+        title=experiment.name,
+        advice="make data.image_size or training.batch_size smaller",
+    )
+    about = {"labels": list(samples.label_names), "task": samples.task, "experiment": experiment.dump()}
+    threshold = next((t for method in experiment.applied_methods() if (t := method.decision_threshold)), None)
+    served = classifier.served(**about, thresholds=[threshold] * len(samples.label_names) if threshold else None)
 
     # ---- Loss, optimizer, and what is measured after each epoch.
     objective = choose_objective(experiment, samples.task)
     trainer = make_trainer(experiment, classifier, served, context, steps, objective)
-    validation = Validation(experiment, samples.part("valid"), trainer, objective)
+    validation = Validation(experiment, samples.part("valid"), trainer, objective, threshold or 0.5)
     guests = [*load_callbacks(options.callbacks), *callbacks]
 
     # ---- The run's folder begins only here: an experiment that cannot be trained leaves none.
@@ -101,7 +115,7 @@ def _fit(
         logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
         if state.stopped:
             logger.info("it had stopped for want of patience (training.patience), and stays so")
-    methods = " + ".join(method.kind for method in experiment.methods) or "plain"
+    methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
     millions = classifier.network.count_params() / 1e6
     logger.info("%s: %s, %.2f M parameters, objective %s", experiment.name, methods, millions, objective.kind)
     logger.info(classifier.backbone.text())

@@ -96,7 +96,12 @@ class GroupedSGD(_Grouped, keras.optimizers.SGD):
 
 
 def make_optimizer(
-    options: Training, variables: Iterable[Any], depths: Mapping[str, int], backbone_rate: float, steps: int
+    options: Training,
+    variables: Iterable[Any],
+    depths: Mapping[str, int],
+    backbone_rate: float,
+    steps: int,
+    own_rates: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Builds the optimizer of a training.
 
@@ -106,7 +111,9 @@ def make_optimizer(
         depths: Paths of the backbone's own variables, and how deep below the head each lies, from 1.
         backbone_rate: The backbone's rate as a fraction of the others'; `layer_decay` lowers it with the depth.
         steps: Steps an epoch.
+        own_rates: Rates of single variables by their path, as fractions of the others'; they go before `depths`.
     """
+    own_rates = own_rates or {}
     schedule = Schedule(
         options.learning_rate,
         options.schedule,
@@ -130,10 +137,10 @@ def make_optimizer(
     variables = list(variables)
     optimizer.group(
         rates=[
-            backbone_rate * options.layer_decay ** depths[variable.path] if variable.path in depths else 1.0
-            for variable in variables
+            own_rates.get(v.path, backbone_rate * options.layer_decay ** depths[v.path] if v.path in depths else 1.0)
+            for v in variables
         ],
-        decays=[options.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
+        decays=[options.weight_decay if options.decay_all or len(v.shape) > 1 else 0.0 for v in variables],
         decoupled=options.optimizer == "adamw",
     )
     optimizer.backbone_rate = backbone_rate if any(variable.path in depths for variable in variables) else 1.0

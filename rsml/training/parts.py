@@ -17,6 +17,7 @@ from rsml.tasks import task
 from rsml.training.optimizers import make_optimizer
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
+from rsml.weights.network import continued
 
 
 def build(experiment: Experiment, context: LabelContext) -> Classifier:
@@ -27,7 +28,7 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         context: What the methods may know of the labels.
     """
     model, data = experiment.model, experiment.data
-    methods = experiment.methods or (Plain(),)
+    methods = experiment.applied_methods() or (Plain(),)
     for method in methods:
         if context.task not in method.tasks:
             raise UserError(
@@ -42,8 +43,9 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         preprocess=model.preprocess,
         trust=model.trust,
     )
+    context = replace(context, backbone=backbone.name)
     own_head = next((method for method in methods if method.replaces_logits), None)
-    return build_classifier(
+    classifier = build_classifier(
         backbone,
         len(context.names),
         pooling=next((pooling for method in methods if (pooling := method.pooling())), model.pooling),
@@ -55,6 +57,9 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         logits=partial(own_head.logits, context=context) if own_head else None,
         outputs=[partial(method.outputs, context=context) for method in methods],
     )
+    if model.weights in (None, "imagenet"):
+        return classifier
+    return continued(classifier, model.weights, context.names, model.head)
 
 
 def choose_objective(experiment: Experiment, task_name: str) -> Objective:
@@ -79,12 +84,16 @@ def make_trainer(
     """The model that `fit` drives, with its loss and its optimizer of `steps` an epoch."""
     options = experiment.training
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
-    terms = [term for method in experiment.methods for term in method.terms(context)]
+    methods = experiment.applied_methods()
+    terms = [term for method in methods for term in method.terms(context)]
     trainer = Trainer(classifier.network, objective.function(context.task, weights), terms, served)
     rate = options.backbone_rate
     if rate is None:
+        rate = next((method.backbone_rate for method in methods if method.backbone_rate is not None), None)
+    if rate is None:
         rate = 0.1 if classifier.backbone.pretrained else 1.0
-    optimizer = make_optimizer(options, trainer.trainable_variables, depths(classifier), rate, steps)
+    own_rates = {path: own for method in methods for path, own in method.rates(classifier.network).items()}
+    optimizer = make_optimizer(options, trainer.trainable_variables, depths(classifier), rate, steps, own_rates)
     if options.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(trainer.trainable_variables)

@@ -19,6 +19,9 @@ from rsml.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+EPOCH = "epoch"
+"""The monitor under which every epoch is better than the one before."""
+
 
 class Validation:
     """Measures the network on the validation part.
@@ -28,14 +31,17 @@ class Validation:
         part: The validation part; empty where there is none, and then nothing is measured.
         trainer: What is trained.
         objective: What it learns by; its value on the part is measured where it has one.
+        threshold: Probability above which a label counts as present.
 
     Attributes:
         monitor: The metric that chooses the best epoch.
         scores: `(images, labels)` of the last measurement.
     """
 
-    def __init__(self, experiment: Experiment, part: Samples, trainer: Trainer, objective: Objective) -> None:
-        self.part, self.trainer = part, trainer
+    def __init__(
+        self, experiment: Experiment, part: Samples, trainer: Trainer, objective: Objective, threshold: float = 0.5
+    ) -> None:
+        self.part, self.trainer, self.threshold = part, trainer, threshold
         self.scores = np.zeros((0, len(part.label_names)), np.float32)
         # The loss of training holds the methods' terms too, which know training images alone.
         self.loss = None if isinstance(objective, NoObjective) else "objective" if trainer.terms else "loss"
@@ -43,7 +49,10 @@ class Validation:
         if not len(part):
             logger.info("no validation part: the last epoch is taken for the best")
             return
-        self._check_monitor()
+        if experiment.training.monitor is None and any(m.takes_last_epoch for m in experiment.applied_methods()):
+            self.monitor = EPOCH
+        else:
+            self._check_monitor()
         data = experiment.data
         self.images = pipeline.evaluation_dataset(
             part, batch_size=experiment.evaluation.batch_size, cache=data.cache, **data.reading()
@@ -58,7 +67,7 @@ class Validation:
             return {}
         outputs = self.model.predict(self.images, verbose=0)
         self.scores = outputs["scores"]
-        measured = scalar_metrics(self.part.labels, self.scores, self.part.task)
+        measured = scalar_metrics(self.part.labels, self.scores, self.part.task, self.threshold)
         if self.loss:
             labels = ops.convert_to_tensor(self.part.labels, "float32")
             measured[self.loss] = float(self.trainer.objective(labels, ops.cast(outputs["logits"], "float32")))

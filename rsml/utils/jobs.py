@@ -1,7 +1,8 @@
-"""Work shared among processes: plain values in, plain values out, faults told here as if they had happened here."""
+"""Work shared among processes: plain values in, plain values out, faults raised here as if they had happened here."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -19,7 +20,11 @@ Report = Callable[[int], None]
 
 
 def run_jobs(
-    job: Callable[[dict[str, Any], Report], Any], tasks: Sequence[dict[str, Any]], workers: int, report: Report
+    job: Callable[[dict[str, Any], Report], Any],
+    tasks: Sequence[dict[str, Any]],
+    workers: int,
+    report: Report,
+    apart: bool = False,
 ) -> Iterator[tuple[int, Any]]:
     """Yields (number of the task, result) as tasks are finished; a fault of a task is its result.
 
@@ -31,9 +36,10 @@ def run_jobs(
         tasks: Values that JSON holds.
         workers: Processes; 1 works in this one.
         report: Called with the progress, in this process.
+        apart: Let one worker be a process of its own, too.
     """
     workers = min(workers, len(tasks))
-    if workers < 2 or not sys.executable:
+    if (workers < 2 and not apart) or not sys.executable:
         for number, task in enumerate(tasks):
             try:
                 yield number, job(task, report)
@@ -73,7 +79,9 @@ def run_jobs(
         for thread in threads:
             thread.join()
         for process in processes:
-            process.stdin.close()
+            # A process that ended before it read its task leaves what was written to it behind.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             process.stdout.close()
 
 

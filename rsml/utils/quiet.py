@@ -1,15 +1,18 @@
-"""Import TensorFlow without its start-up notes, which no setting silences since 2.17."""
+"""Start TensorFlow without its start-up notes, which no setting silences since 2.17: for commands alone."""
 
 import os
 import sys
 import tempfile
 
+from rsml.utils.packages import require
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and starts it with the process's error stream held back; shows it if that fails.
+
+def start_tensorflow() -> None:
+    """Imports and starts TensorFlow with the process's error stream held back; shows it if that fails.
 
     A user who sets TF_CPP_MIN_LOG_LEVEL has decided what to see and is left alone.
     """
+    require("tensorflow")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"

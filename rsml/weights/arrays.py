@@ -1,11 +1,9 @@
 """Read the weights in a file as plain arrays, layer by layer, whatever wrote it; nothing in the file is executed."""
 
-import io
-import json
+from __future__ import annotations
+
 import re
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +11,16 @@ import h5py
 import numpy as np
 
 from rsml.utils.errors import UserError
-from rsml.weights.torch_files import Refused, bfloat16, read_safetensors, read_torch_legacy, read_torch_zip
+from rsml.utils.guard import ZipReader, parse_json, read_npz
+from rsml.utils.guard.faults import as_damaged
+from rsml.utils.guard.hdf5_files import open_hdf5, read_array
+from rsml.weights.source_layer import SourceLayer, bfloat16
+from rsml.weights.torch_files import read_safetensors, read_torch_legacy, read_torch_zip
 from rsml.weights.torch_names import keras_layers
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MODELS = ("functional", "model", "network", "sequential")
-
-
-@dataclass
-class SourceLayer:
-    """One layer's arrays in a file.
-
-    Args:
-        name: The layer's name, or None where the file does not keep it.
-        kind: The class of the layer in snake case ("conv2d"), or "" where the file does not keep it.
-        values: Array by place in the layer: "vars/0" for its own, "query/vars/0" for those of a layer inside it; in old
-            HDF5 files only the order counts.
-        ordered: Whether `values` is known by order alone.
-    """
-
-    name: str | None
-    kind: str
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-    ordered: bool = False
-
-    @property
-    def arrays(self) -> list[np.ndarray]:
-        """The arrays in order."""
-        return list(self.values.values())
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(array.size for array in self.values.values())
 
 
 def find_weights(source: str | Path) -> Path:
@@ -67,67 +42,67 @@ def find_weights(source: str | Path) -> Path:
 
 
 def read_weights(source: str | Path) -> list[SourceLayer]:
-    """Reads the layers that have weights from a file or run folder, in the order of the file."""
+    """Reads the layers that have weights from a file or run folder, in the order of the file.
+
+    A layer that holds NaN or infinity is refused by name.
+    """
     path = find_weights(source)
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        if head.startswith(HDF5_MAGIC):
-            with h5py.File(path, "r") as file:
-                layers = _read_hdf5(file)
-        elif zipfile.is_zipfile(path):
-            layers = _read_zip(path)
-        elif head[:1] == b"\x80":
-            layers = _torch_layers(read_torch_legacy(path))
-        elif head[8:9] == b"{":
-            layers = _torch_layers(read_safetensors(path))
-        else:
-            raise UserError(f"{path} is no weights file: neither HDF5, .keras, PyTorch, .npz nor safetensors inside.")
-    except PermissionError:
-        raise UserError(f"{path} cannot be read: no permission.") from None
-    except Refused as error:
-        raise UserError(
-            f"{path} is a pickle that {error}; nothing in it was run. Save the model's state_dict() and give that file."
-        ) from None
-    except UserError:
-        raise
-    except Exception as error:
-        # Damaged bytes make h5py, zipfile and pickle raise nearly anything.
-        raise UserError(f"{path} is damaged or no weights file: {type(error).__name__}: {_first_line(error)}") from None
-    layers = [layer for layer in layers if layer.values]
+    with as_damaged(str(path), "get the file again, or name another"):
+        layers = [layer for layer in _read(path) if layer.values]
     if not layers:
         raise UserError(f"{path} holds no layer weights.")
+    for layer in layers:
+        for place, value in layer.values.items():
+            check_finite(str(path), f"{layer.name or layer.kind} ({place})", value)
     return layers
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0]
+def check_finite(source: str, name: str, value: np.ndarray) -> None:
+    """Refuses weights that hold NaN or infinity, by name."""
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        what = "NaN" if np.isnan(value).any() else "infinity"
+        raise UserError(f"{source}: its weights {name} hold {what}; the training that made them diverged, give others")
+
+
+def _read(path: Path) -> list[SourceLayer]:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(HDF5_MAGIC):
+        with open_hdf5(path) as file:
+            return _read_hdf5(file, str(path))
+    if head[:2] == b"PK":
+        return _read_zip(path)
+    if head[:1] == b"\x80":
+        return _torch_layers(read_torch_legacy(path))
+    if head[8:9] == b"{":
+        return _torch_layers(read_safetensors(path))
+    raise UserError(f"{path} is no weights file: neither HDF5, .keras, PyTorch, .npz nor safetensors inside.")
+
+
+def _read_zip(path: Path) -> list[SourceLayer]:
+    with ZipReader(path) as archive:
+        if WEIGHTS in archive:
+            config = parse_json(archive.read(CONFIG), f"{path}: {CONFIG} in it", allow_nan=True)
+            with open_hdf5(archive.read(WEIGHTS), f"{path}: {WEIGHTS} in it") as file:
+                return _in_config_order(_read_hdf5(file, str(path)), config)
+        pickles = [name for name in archive.names if name.endswith("/data.pkl") or name == "data.pkl"]
+        if pickles:
+            return _torch_layers(read_torch_zip(archive, pickles[0]))
+        arrays = bool(archive.names) and all(name.endswith(".npy") for name in archive.names)
+    if arrays:
+        return _torch_layers(read_npz(path, kinds="biuf"))
+    raise UserError(f"{path} is a zip file, but neither a .keras model, a PyTorch state file nor an .npz of arrays.")
 
 
 # ---- Keras ----------------------------------------------------------------------------------------------------------
 
 
-def _read_zip(path: Path) -> list[SourceLayer]:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if "model.weights.h5" in names:
-            with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
-                layers = _read_hdf5(file)
-            return _in_config_order(layers, json.loads(archive.read("config.json")))
-        pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
-        if pickles:
-            return _torch_layers(read_torch_zip(archive, pickles[0]))
-    if names and all(name.endswith(".npy") for name in names):
-        with np.load(path, allow_pickle=False) as file:
-            return _torch_layers(dict(file))
-    raise UserError(f"{path} is a zip file, but neither a .keras model, a PyTorch state file nor an .npz of arrays.")
-
-
-def _read_hdf5(file: h5py.File) -> list[SourceLayer]:
+def _read_hdf5(file: h5py.File, subject: str) -> list[SourceLayer]:
     group = file.get("model_weights", file)
     if "layer_names" in group.attrs or "layer_names0" in group.attrs:
         config = file.attrs.get("model_config")
-        return list(_read_named_groups(group, _kinds(json.loads(config)) if config is not None else {}))
+        kinds = _kinds(parse_json(config, f"{subject}: its config", allow_nan=True)) if config is not None else {}
+        return list(_read_named_groups(group, kinds))
     return list(_read_keras3_groups(file))
 
 
@@ -157,10 +132,9 @@ def _arrays(group: h5py.Group, place: str = "") -> Iterator[tuple[str, np.ndarra
 
 
 def _dataset(item: h5py.Dataset) -> np.ndarray:
-    value = item[()]
-    if item.attrs.get("dtype") == "bfloat16":
-        return bfloat16(np.asarray(value).view(np.uint16))
-    return np.asarray(value)
+    if item.attrs.get("dtype") == "bfloat16" and item.dtype.itemsize == 2:
+        return bfloat16(np.asarray(item[()]).view(np.uint16))
+    return read_array(item)
 
 
 def _read_named_groups(group: h5py.Group, kinds: dict[str, str]) -> Iterator[SourceLayer]:

@@ -52,9 +52,9 @@ def as_scene_classifier(
     count = _classes(model, title)
     if labels is None:
         raise UserError(
-            f"{title} names no labels; it has {count} classes: give predict.py their names in its order with --labels, "
-            "as a file with one name a line, as a,b,c, or, if it learned from class folders, as the folder that holds "
-            "them (their sorted names)"
+            f"{title} names no labels; it has {count} classes: name them in its order, once, with "
+            f"rsml convert {title} OUT.keras --class-names NAMES (a,b,c, a file with one name a line, or the folder of "
+            "class folders that it learned from)"
         )
     if len(labels) != count:
         raise UserError(

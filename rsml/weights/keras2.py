@@ -1,9 +1,11 @@
 """Rebuild the whole models that Keras 2 wrote to HDF5 with today's layers; nothing in the file is executed."""
 
+from __future__ import annotations
+
 import inspect
-import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import keras
 import numpy as np
 
 from rsml.utils.errors import UserError
+from rsml.utils.guard import reason_of
+from rsml.utils.guard.faults import Refusal
+from rsml.utils.guard.hdf5_files import open_hdf5, read_array
 from rsml.weights.arrays import attribute_names
 
 # Layers whose options and weights mean today what they meant then. Nothing else is ever built from an old file.
@@ -32,41 +37,17 @@ _MODELS = (*_GRAPHS, "Sequential")
 _IDLE = frozenset({"batch_input_shape", "batch_shape", "dtype", "seed", "fused", "renorm_momentum"})
 _IDLE_ENDS = ("_initializer", "_regularizer", "_constraint")
 
-# What marks the networks of the improved cross-entropy paper: the name of their loss, or their classifier's widths.
-_ICE_LOSS = re.compile(r"ice|improved_cross_?entropy|new_?loss_?\d*", re.IGNORECASE)
-_ICE_WIDTHS = [728, 256]
-
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is a whole model in HDF5 that Keras wrote before its version 3; a damaged one raises OSError."""
+    """Whether a file is a whole model in HDF5 that Keras wrote before its version 3; a damaged one is a `Damaged`."""
     if not h5py.is_hdf5(path):
         return False
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         if "model_config" not in file.attrs:
             return False
         version = file.attrs.get("keras_version", file.get("model_weights", file).attrs.get("keras_version", "1"))
-    return int(re.match(r"\d*", _text(version))[0] or 1) < 3
-
-
-def legacy_pixels(path: Path) -> str | None:
-    """The preprocessing mode that an old file's network learned with, where the file shows it, else None.
-
-    Shown by networks trained with the improved cross-entropy of Bahri et al.: their recipe divides pixels by 255.
-    """
-    try:
-        if not is_legacy(path):
-            return None
-        with h5py.File(path, "r") as file:
-            config = json.loads(_text(file.attrs["model_config"]))
-            training = json.loads(_text(file.attrs.get("training_config", "{}")))
-        widths = [entry["config"].get("units") for entry in _entries(config) if entry["class_name"] == "Dense"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # a damaged file shows nothing; who loads it says what is wrong
-    loss = training.get("loss") if isinstance(training, dict) else None
-    losses = loss.values() if isinstance(loss, dict) else loss if isinstance(loss, list) else [loss]
-    if any(isinstance(name, str) and _ICE_LOSS.fullmatch(name) for name in losses):
-        return "unit"
-    return "unit" if widths[-3:-1] == _ICE_WIDTHS else None
+    number = re.match(r"\d{0,9}", version.decode("utf-8") if isinstance(version, bytes) else str(version))
+    return int(number[0] if number and number[0] else 1) < 3
 
 
 def load_legacy(path: Path, config: dict[str, Any]) -> keras.Model:
@@ -79,21 +60,35 @@ def load_legacy(path: Path, config: dict[str, Any]) -> keras.Model:
         path: The HDF5 file.
         config: The architecture in it (see `rsml.weights.models.model_config`).
     """
-    try:
-        model = _build(config)
-        with h5py.File(path, "r") as file:
-            _load(model, file["model_weights"])
-    except _Unknown as fault:
-        raise UserError(f"{path}: {fault}") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
-        # Where the config or the groups are not as Keras writes them, nearly anything may be missing.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{path} is damaged or no model of Keras 2: {type(error).__name__}: {reason}") from None
+    model = build_legacy(path, config)
+    with _as_old_model(path), open_hdf5(path) as file:
+        _load(model, file["model_weights"])
     return model
 
 
-class _Unknown(Exception):
-    """Something in an old file that has no counterpart here; told in words."""
+def build_legacy(path: Path, config: dict[str, Any]) -> keras.Model:
+    """Builds the network of an old file, without its weights; see `load_legacy`."""
+    with _as_old_model(path):
+        return _build(config)
+
+
+@contextmanager
+def _as_old_model(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _Unknown as fault:
+        raise UserError(f"{path}: {fault}") from None
+    except UserError:
+        raise
+    except Exception as error:
+        # Where the config or the groups are not as Keras writes them, nearly anything may be missing.
+        raise UserError(
+            f"{path} is damaged or no model of Keras 2: {type(error).__name__}: {reason_of(error)}"
+        ) from None
+
+
+class _Unknown(Refusal):
+    """Something in an old file that has no counterpart here, in words."""
 
 
 # ---- architecture ---------------------------------------------------------------------------------------------------
@@ -129,7 +124,7 @@ def _input_shape(entry: dict[str, Any]) -> list[int | None]:
     shape = config.get("batch_input_shape") or config.get("batch_shape")
     if not isinstance(shape, list) or len(shape) < 2:
         raise _Unknown("it does not keep the size of its input; save it again after it was built")
-    return [None, *_plain(shape)[1:]]
+    return [None, *_unwrapped(shape)[1:]]
 
 
 class _Graph:
@@ -221,7 +216,7 @@ def _layer(entry: dict[str, Any]) -> keras.layers.Layer:
     known = {*inspect.signature(made.__init__).parameters, "name", "trainable"} - {"self", "kwargs"}
     options = {}
     for key, value in entry["config"].items():
-        key, value = _today(kind, key), _plain(value)
+        key, value = _today(kind, key), _unwrapped(value)
         if key in _IDLE or key.endswith(_IDLE_ENDS):
             continue
         if key in known:
@@ -245,26 +240,16 @@ def _option(name: str, key: str, value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _unwrapped(value: Any) -> Any:
     """A value as it was before it was written: arrays and tuples were wrapped in dictionaries."""
     if isinstance(value, dict):
         if value.get("type") == "ndarray" or value.get("class_name") == "__numpy__":
-            return _plain(value["value"] if "value" in value else value["config"]["value"])
+            return _unwrapped(value["value"] if "value" in value else value["config"]["value"])
         if value.get("class_name") == "__tuple__":
-            return [_plain(item) for item in value["items"]]
+            return [_unwrapped(item) for item in value["items"]]
         if isinstance(value.get("config"), str) or value.get("class_name") in _ACTIVATIONS.split():
             return value["config"] if isinstance(value.get("config"), str) else value["class_name"]
-    return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _entries(config: Any) -> Iterator[dict[str, Any]]:
-    """The layer entries of a config in order, those of nested models in place."""
-    inner = config["config"]
-    for entry in inner if isinstance(inner, list) else inner["layers"]:
-        if entry["class_name"] in _MODELS:
-            yield from _entries(entry)
-        else:
-            yield entry
+    return [_unwrapped(item) for item in value] if isinstance(value, list) else value
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------
@@ -276,7 +261,7 @@ def _load(model: keras.Model, groups: h5py.Group) -> None:
         arrays = {}
         if layer.name in names:
             group = groups[layer.name]
-            arrays = {weight: np.asarray(group[weight]) for weight in attribute_names(group, "weight_names")}
+            arrays = {weight: read_array(group[weight]) for weight in attribute_names(group, "weight_names")}
         if isinstance(layer, keras.Model):
             _load_nested(layer, arrays)
         else:
@@ -322,7 +307,3 @@ def _set(layer: keras.layers.Layer, arrays: list[np.ndarray]) -> None:
         raise _Unknown(f"its layer {layer.name!r} holds arrays of {theirs}, expected {ours}; the file is damaged")
     if arrays:
         layer.set_weights(arrays)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

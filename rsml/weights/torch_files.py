@@ -1,21 +1,27 @@
-"""Read PyTorch state files as data: torch is large, and its own reader may run what a file says."""
+"""PyTorch's state files and safetensors as plain arrays: torch's own reader is large and may run what a file says."""
+
+from __future__ import annotations
 
 import io
-import json
+import math
 import pickle
+import pickletools
 import struct
-import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from rsml.utils.errors import UserError
+from rsml.utils.guard import ZipReader, parse_json
+from rsml.utils.guard.faults import Refusal
+from rsml.utils.guard.memory import available_memory, in_words
+from rsml.weights.source_layer import bfloat16
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-
 _STORAGE_TYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -41,16 +47,14 @@ _NOTES = {
     ("torch", "device"),
     ("torch", "dtype"),
 }
-
-
-class Refused(Exception):
-    """A pickle that wants more than tensors."""
+MAX_PICKLE_BYTES = 64 << 20
+_REFUSED = "nothing in it was run; save the model's state_dict() and give that file"
 
 
 class _StateUnpickler(pickle.Unpickler):
     """Admits dictionaries and tensors, and nothing else that a pickle could name."""
 
-    def __init__(self, file: Any, load_storage: Any):
+    def __init__(self, file: BinaryIO, load_storage: Callable[[tuple[Any, ...]], Callable[[], np.ndarray]]) -> None:
         super().__init__(file, encoding="utf-8")
         self.load_storage = load_storage
 
@@ -67,7 +71,9 @@ class _StateUnpickler(pickle.Unpickler):
             return tuple
         if (module, name) in _NOTES:
             return _Note
-        raise Refused(f"names {module}.{name}, which a file of tensors has no use for")
+        raise Refusal(
+            f"a pickle that names {module[:80]}.{name[:80]}, which a file of tensors has no use for; {_REFUSED}"
+        )
 
     def persistent_load(self, identity: Any) -> Any:
         return self.load_storage(identity)
@@ -83,6 +89,22 @@ class _Note:
         """Drops what it would hold."""
 
 
+def _unpickle(file: BinaryIO, load_storage: Callable[[tuple[Any, ...]], Callable[[], np.ndarray]]) -> Any:
+    """Reads the next pickle of a file, after its instructions were looked through.
+
+    A pickle of a few bytes can have the unpickler take gigabytes for its numbered memo, so no number may be larger
+    than the count of instructions before it.
+    """
+    begin = file.tell()
+    for count, (code, argument, place) in enumerate(pickletools.genops(file)):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:  # type: ignore[arg-type]
+            raise Refusal(f"a pickle that numbers its parts up to {argument}; {_REFUSED}")
+        if (place or 0) - begin > MAX_PICKLE_BYTES:
+            raise Refusal(f"a pickle of more than {in_words(MAX_PICKLE_BYTES)} beside its tensors; {_REFUSED}")
+    file.seek(begin)
+    return _StateUnpickler(file, load_storage).load()
+
+
 @dataclass
 class _Lazy:
     """A tensor whose numbers come later in the file."""
@@ -94,16 +116,20 @@ class _Lazy:
 
     def array(self) -> np.ndarray:
         data = self.storage()
+        if len(self.shape) > 32 or not all(isinstance(number, int) for number in (*self.shape, *self.stride)):
+            raise Refusal("a tensor has no shape")
         needed = self.offset + 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
         if min((self.offset, *self.shape, *self.stride)) < 0 or (0 not in self.shape and needed > data.size):
-            raise ValueError("a tensor reaches beyond its numbers")
+            raise Refusal("a tensor reaches beyond its numbers")
+        if math.prod(self.shape) > data.size:
+            raise Refusal(f"a tensor {self.shape} repeats its {data.size} numbers; save it contiguous()")
         if 0 in self.shape:
             return np.zeros(self.shape, data.dtype)
         strides = tuple(step * data.itemsize for step in self.stride)
         return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, strides).copy()
 
 
-def _rebuild_tensor(storage: Any, offset: int, shape: tuple, stride: tuple, *_: Any) -> _Lazy:
+def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> _Lazy:
     return _Lazy(storage, offset, tuple(shape), tuple(stride))
 
 
@@ -112,53 +138,54 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 def _numbers(data: bytes, kind: str) -> np.ndarray:
-    kind = _STORAGE_TYPES[kind]
-    return bfloat16(np.frombuffer(data, "<u2")) if kind == "bfloat16" else np.frombuffer(data, kind)
+    stored = _STORAGE_TYPES[kind]
+    return bfloat16(np.frombuffer(data, "<u2")) if stored == "bfloat16" else np.frombuffer(data, stored)
 
 
-def bfloat16(bits: np.ndarray) -> np.ndarray:
-    """The float32 numbers of bfloat16's bits."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+def read_torch_zip(archive: ZipReader, pickled: str) -> dict[str, np.ndarray]:
+    """Reads the layout since PyTorch 1.6: a pickle and the numbers of each storage in a zip file.
 
-
-def read_torch_zip(archive: zipfile.ZipFile, pickled: str) -> dict[str, np.ndarray]:
-    """The tensors of a file of PyTorch 1.6 and later, whose pickle in the archive is named `pickled`."""
+    Args:
+        archive: The file.
+        pickled: Name of the pickle in it.
+    """
     folder = pickled[: -len("data.pkl")]
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder").strip() == b"big":
-        raise ValueError("it was written on a big-endian machine")
+    if f"{folder}byteorder" in archive and archive.read(f"{folder}byteorder", 16).strip() == b"big":
+        raise Refusal("it was written on a big-endian machine")
 
-    def load_storage(identity: tuple) -> Any:
+    def load_storage(identity: tuple[Any, ...]) -> Callable[[], np.ndarray]:
         _, kind, key, *_ = identity
         return lambda: _numbers(archive.read(f"{folder}data/{key}"), kind)
 
-    return _state(_StateUnpickler(io.BytesIO(archive.read(pickled)), load_storage).load())
+    return _state(_unpickle(io.BytesIO(archive.read(pickled, MAX_PICKLE_BYTES)), load_storage))
 
 
 def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
-    """The layout before PyTorch 1.6: pickles one after another, then the numbers of each storage."""
-    storages: dict[str, list] = {}
+    """Reads the layout before PyTorch 1.6: pickles one after another, then the numbers of each storage."""
+    kinds: dict[str, str] = {}
+    storages: dict[str, np.ndarray] = {}
 
-    def load_storage(identity: tuple) -> Any:
+    def load_storage(identity: tuple[Any, ...]) -> Callable[[], np.ndarray]:
         _, kind, key, _, _, *view = identity
         if view and view[0] is not None:
-            raise Refused("holds views of storages, as only very old files do")
-        entry = storages.setdefault(key, [kind, None])
-        return lambda: entry[1]
+            raise Refusal("a pickle that holds views of storages, as only very old files do")
+        kinds.setdefault(key, kind)
+        return lambda: storages[key]
 
+    size = path.stat().st_size
     with path.open("rb") as file:
-        if _StateUnpickler(file, load_storage).load() != TORCH_MAGIC:
+        if _unpickle(file, load_storage) != TORCH_MAGIC:
             raise UserError(f"{path} is a pickle, but no PyTorch state file; pickles from elsewhere are not opened.")
         for _ in range(2):  # the protocol's number, and facts of the machine that wrote it
-            _StateUnpickler(file, load_storage).load()
-        state = _StateUnpickler(file, load_storage).load()
-        for key in _StateUnpickler(file, load_storage).load():
-            kind = storages[key][0]
+            _unpickle(file, load_storage)
+        state = _unpickle(file, load_storage)
+        for key in _unpickle(file, load_storage):
+            kind = kinds[key]
             count = struct.unpack("<q", file.read(8))[0]
             width = 2 if _STORAGE_TYPES[kind] == "bfloat16" else np.dtype(_STORAGE_TYPES[kind]).itemsize
-            data = file.read(count * width)
-            if len(data) != count * width:
-                raise EOFError("the file ends in the middle of a tensor")
-            storages[key][1] = _numbers(data, kind)
+            if not 0 <= count * width <= size - file.tell():
+                raise Refusal("it ends in the middle of a tensor")
+            storages[key] = _numbers(file.read(count * width), kind)
     return _state(state)
 
 
@@ -168,28 +195,41 @@ def _state(loaded: Any) -> dict[str, np.ndarray]:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
-        raise ValueError("it holds no dictionary of tensors")
-    return {str(name): value.array() for name, value in loaded.items() if isinstance(value, _Lazy)}
+        raise Refusal("it holds no dictionary of tensors")
+    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, _Lazy)}
+    # Many tensors may share the numbers of one storage.
+    asked, free = sum(8 * math.prod(tensor.shape) for tensor in tensors.values()), available_memory()
+    if asked > free:
+        raise Refusal(f"its tensors have {in_words(asked)}, and {in_words(free)} of memory are free")
+    return {name: tensor.array() for name, tensor in tensors.items()}
+
+
+_SAFE_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file."""
-    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+    """Reads a safetensors file; its header must account for every byte behind it, once."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
-        if length > size:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(file.read(length))
+        if length > size - 8:
+            raise Refusal("its header is longer than the file")
+        header = parse_json(file.read(length), f"{path}: its header")
         data = file.read()
+    header.pop("__metadata__", None)
+    ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
+    if [0, *(end for _, end in ends)] != [*(begin for begin, _ in ends), len(data)]:
+        raise Refusal("its tensors leave gaps, overlap or do not end with the file")
     state = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        piece = data[begin:end]
-        if entry["dtype"] == "BF16":
-            state[name] = bfloat16(np.frombuffer(piece, "<u2")).reshape(entry["shape"])
-        elif entry["dtype"] in kinds:
-            state[name] = np.frombuffer(piece, kinds[entry["dtype"]]).reshape(entry["shape"])
+        (begin, end), shape, kind = entry["data_offsets"], entry["shape"], entry["dtype"]
+        if kind not in _SAFE_TYPES:
+            raise Refusal(f"its tensor {name[:80]!r} is of type {kind!r}; known are {', '.join(_SAFE_TYPES)}")
+        if math.prod(shape) * np.dtype(_SAFE_TYPES[kind]).itemsize != end - begin or min([0, *shape]) < 0:
+            raise Refusal(f"its tensor {name[:80]!r} is {shape} of {kind} in {end - begin} bytes")
+        numbers = np.frombuffer(data[begin:end], _SAFE_TYPES[kind])
+        state[name] = (bfloat16(numbers) if kind == "BF16" else numbers).reshape(shape)
     return state

@@ -1,20 +1,15 @@
-"""Every fault a user can cause, through the scripts' own doors: one line that names the thing, exit code 2."""
+"""Every fault a user can cause, through the command's own door: one line that names the thing, exit code 2."""
 
 import os
 import shutil
 import socket
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-import divide_dataset
-import predict
-import train
+from rsml.cli.main import main as rsml
 
 
 def picture(path, seed=0, size=16):
@@ -33,12 +28,11 @@ def classes(tmp_path):
 
 @pytest.fixture
 def fails(tmp_path, monkeypatch, capsys):
-    """Runs a script that must fail, in an empty folder, and returns its one line."""
+    """Runs a command that must fail, in an empty folder, and returns its one line."""
     monkeypatch.chdir(tmp_path)
 
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script.__name__ + ".py", *map(str, arguments)])
-        assert script.main() == 2
+    def run(*words):
+        assert rsml([str(word) for word in words]) == 2
         said = capsys.readouterr().err.splitlines()
         assert len([line for line in said if line.startswith("error: ")]) == 1, said
         assert "Traceback" not in "".join(said)
@@ -56,7 +50,7 @@ SCENES = Path(__file__).parents[2] / "configs" / "scenes.py"
 
 def training(source, *settings):
     defaults = ["methods=plain", f"data.source={source}", "data.image_size=32", "training.epochs=1"]
-    return [train, "--config", SCENES, "--set", *defaults, *settings]
+    return ["train", "--config", SCENES, "--set", *defaults, *settings]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +122,7 @@ def test_train_refuses_a_name_in_use(fails, classes):
 
 def test_train_refuses_a_config_with_a_syntax_error(fails, tmp_path):
     (tmp_path / "bad.py").write_text("experiment = (\n")
-    assert "bad.py, line 1" in fails(train, "--config", "bad.py")
+    assert "bad.py, line 1" in fails("train", "--config", "bad.py")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -151,7 +145,7 @@ LABELS = {
 def test_divide_refuses_a_label_file(fails, classes, tmp_path, case):
     content, said = LABELS[case]
     (classes / "labels.csv").write_text(content)
-    line = fails(divide_dataset, classes, tmp_path / "divided", "--labels", classes / "labels.csv")
+    line = fails("divide", classes, tmp_path / "divided", "--labels", classes / "labels.csv")
     assert said in line or "listed in" in line
     assert not (tmp_path / "divided" / "samples.csv").exists()
 
@@ -161,12 +155,12 @@ def test_divide_refuses_a_label_file(fails, classes, tmp_path, case):
     [(["--train", "80", "--valid", "30"], "110"), (["--train", "-10", "--test", "110"], "-10")],
 )
 def test_divide_refuses_fractions(fails, classes, tmp_path, arguments, said):
-    assert said in fails(divide_dataset, classes, tmp_path / "divided", *arguments)
+    assert said in fails("divide", classes, tmp_path / "divided", *arguments)
 
 
 def test_predict_says_what_there_is_to_do(fails, tmp_path):
     picture(tmp_path / "image.png")
-    assert "train one with" in fails(predict)
-    assert "model.keras" in fails(predict, "model.keras", "image.png")
+    assert "train one with" in fails("predict")
+    assert "model.keras" in fails("predict", "model.keras", "image.png")
     (tmp_path / "model.h5").write_bytes(b"text")
-    assert "model.h5" in fails(predict, "model.h5", "image.png")
+    assert "model.h5" in fails("predict", "model.h5", "image.png")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rsml.cli.main import main as rsml
 from rsml.comparison import paired
 from rsml.config import Experiment
 from rsml.data.samples import Samples
@@ -103,13 +104,13 @@ def test_seeds_are_paired_and_the_table_shows_each(tmp_path, classes, capsys):
     rows = np.arange(COUNT)
     a = [make_run(tmp_path, f"a{seed}", classes, rows >= 3 + seed, seed=seed) for seed in range(3)]
     b = [make_run(tmp_path, f"b{seed}", classes, rows >= 20 + seed, seed=seed) for seed in range(3)]
-    assert paired.main(["--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500"]) == 0
+    assert rsml(["test", "--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500"]) == 0
     said = capsys.readouterr().out
     assert "60 images; [95 % interval over images and seeds, 500 resamples]" in said
     assert "seed 2: right alone 17 : 0, McNemar p < 0.001" in said
     line = next(line for line in said.splitlines() if line.startswith("accuracy  "))
     assert "93.3 [" in line and "65.0 [" in line and "+28.33 [" in line and "0.00" in line
-    assert paired.main(["--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500", "--json"]) == 0
+    assert rsml(["test", "--a", *a, "--b", *b, "--metric", "accuracy", "--resamples", "500", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 60 and told["a"] == a
     entry = told["metrics"]["accuracy"]
@@ -156,13 +157,13 @@ def test_runs_of_other_data_are_refused_in_one_line(tmp_path, classes, change, s
 def test_bad_calls_are_one_line(tmp_path, classes, capsys):
     a = make_run(tmp_path, "a", classes, [True] * COUNT)
     for arguments, said in (
-        ([a], "1 runs given, expected two"),
+        ([a], "1 run given, expected two"),
         (["--a", a, a, "--b", a], "2 against 1"),
         ([a, a, "--metric", "acuracy"], "unknown metric 'acuracy'"),
-        ([a, a, "--part", "valid"], "its valid part is empty"),
+        ([a, a, "--split", "valid"], "its valid part is empty"),
         ([a, str(tmp_path)], "not a run folder"),
         ([a, a, "--a", a], "not both"),
     ):
-        assert paired.main(arguments) == 2
+        assert rsml(["test", *arguments]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

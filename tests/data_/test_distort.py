@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from rsml.data.distort import DISTORTIONS, RandAugment, distort
+from rsml.data.augment_options import RandAugment
+from rsml.data.distort import DISTORTIONS, distort
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 12, 3), dtype=np.uint8)
 

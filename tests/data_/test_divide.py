@@ -3,22 +3,22 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rsml.data.divide import apply_split_files, divide, duplicate_groups, parse_fractions, split_table
-from rsml.data.division_folder import DivisionFolder, divide_dataset
-from rsml.data.readers import read_samples
+from rsml.data.divide import divide
+from rsml.data.groups import duplicate_groups
+from rsml.data.parts import divide_samples, parse_shares, split_table
+from rsml.data.readers import apply_split_files, read_samples
+from rsml.data.readers.division import DivisionFolder
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.stratify import part_sizes, stratify
 from rsml.utils.errors import UserError
 
 SETS = Path(__file__).parents[1] / "data" / "sets"
-DOOR = Path(__file__).parents[2] / "divide_dataset.py"
 REAL = Path(os.environ["RSML_TEST_DATA"]) / "data" if "RSML_TEST_DATA" in os.environ else None
 real = pytest.mark.skipif(REAL is None, reason="RSML_TEST_DATA is not set")
 
@@ -72,7 +72,7 @@ def test_part_sizes_are_largest_remainders(count, shares, expected):
 @pytest.mark.parametrize("percent", [(70, 10, 20), (80, 20, 0), (60, 0, 40), (33.33, 33.33, 33.34), (98, 1, 1)])
 @pytest.mark.parametrize("samples", [single(50, 41, 67, 120), multi()], ids=["single", "multi"])
 def test_sizes_add_up_exactly_and_labels_are_within_one_of_their_share(samples, percent):
-    divided = divide(samples, percent, seed=5)
+    divided = divide_samples(samples, percent, seed=5)
     ideal = np.array(percent) / 100 * len(samples)
     assert sum(sizes(divided)) == len(samples) and np.abs(sizes(divided) - ideal).max() < 1
     assert [size > 0 for size in sizes(divided)] == [share > 0 for share in percent]
@@ -80,7 +80,7 @@ def test_sizes_add_up_exactly_and_labels_are_within_one_of_their_share(samples, 
 
 
 def test_many_small_classes_are_all_divided_fairly():
-    divided = divide(single(*[7] * 45), (70, 10, 20))
+    divided = divide_samples(single(*[7] * 45), (70, 10, 20))
     counts = np.array([divided.labels[divided.splits == side].sum(axis=0) for side in SPLITS])
     assert sizes(divided) == [221, 31, 63]
     assert counts[0].min() >= 4 and counts[2].min() >= 1 and counts.sum(axis=0).tolist() == [7] * 45
@@ -90,13 +90,15 @@ def test_better_than_chance_by_far():
     samples = multi(2000, 17)
     random = np.random.default_rng(0).permutation(np.repeat(SPLITS, [1400, 200, 400]))
     by_chance = np.abs(deviation(samples.with_splits(random), (70, 10, 20))).mean()
-    assert np.abs(deviation(divide(samples), (70, 10, 20))).mean() < by_chance / 8
+    assert np.abs(deviation(divide_samples(samples), (70, 10, 20))).mean() < by_chance / 8
 
 
 def test_scenes_are_stratified_with_the_labels():
     samples = multi(600, 5)
     scenes = np.array([f"scene{number % 6}" for number in range(600)])
-    divided = divide(Samples(samples.paths, samples.labels, samples.label_names, "multi-label", "/data", scenes))
+    divided = divide_samples(
+        Samples(samples.paths, samples.labels, samples.label_names, "multi-label", "/data", scenes)
+    )
     for scene in set(scenes):
         assert np.abs(np.array(sizes(divided.select(scenes == scene))) - [70, 10, 20]).max() <= 1
 
@@ -106,9 +108,9 @@ def test_scenes_are_stratified_with_the_labels():
 
 def test_division_does_not_depend_on_order_root_or_format():
     samples = multi(300)
-    expected = side_of(divide(samples, seed=4))
+    expected = side_of(divide_samples(samples, seed=4))
     shuffled = samples.select(np.random.default_rng(1).permutation(300))
-    assert side_of(divide(shuffled, seed=4)) == expected
+    assert side_of(divide_samples(shuffled, seed=4)) == expected
     other = Samples(
         [path.replace(".png", ".TIF") for path in samples.paths],
         samples.labels,
@@ -116,12 +118,12 @@ def test_division_does_not_depend_on_order_root_or_format():
         "multi-label",
         "/b",
     )
-    assert divide(other, seed=4).splits.tolist() == list(expected.values())
+    assert divide_samples(other, seed=4).splits.tolist() == list(expected.values())
 
 
 def test_division_is_the_recorded_one():
     """Fails if a library or an edit changes which image goes where: published results would no longer be comparable."""
-    sides = divide(single(10, 10), (60, 20, 20), seed=0).splits
+    sides = divide_samples(single(10, 10), (60, 20, 20), seed=0).splits
     assert "".join(side[1] for side in sides) == RECORDED
 
 
@@ -130,9 +132,9 @@ RECORDED = "rerraerarrrrrreearra"  # r for train, a for valid, e for test
 
 def test_seeds_differ_and_fractions_may_be_named():
     samples = multi(300)
-    assert side_of(divide(samples, seed=1)) != side_of(divide(samples, seed=0))
-    assert side_of(divide(samples, {"train": 80, "valid": 20})) == side_of(divide(samples, (80, 20, 0)))
-    assert sizes(divide(samples, (80, 20))) == [240, 0, 60]
+    assert side_of(divide_samples(samples, seed=1)) != side_of(divide_samples(samples, seed=0))
+    assert side_of(divide_samples(samples, {"train": 80, "valid": 20})) == side_of(divide_samples(samples, (80, 20, 0)))
+    assert sizes(divide_samples(samples, (80, 20))) == [240, 0, 60]
 
 
 # Groups
@@ -144,12 +146,12 @@ def test_groups_stay_together_with_sizes_exact():
     random = np.random.default_rng(2)
     for start in range(0, 120, 3):
         groups[random.choice(500, 3, replace=False)] = 10_000 + start
-    divided = divide(samples, seed=7, groups=groups)
+    divided = divide_samples(samples, seed=7, groups=groups)
     for group in np.unique(groups):
         assert len(set(divided.splits[groups == group])) == 1
     assert sizes(divided) == [350, 50, 100]
     renumbered = np.random.default_rng(3).permutation(20_000)[groups]
-    assert side_of(divide(samples, seed=7, groups=renumbered)) == side_of(divided)
+    assert side_of(divide_samples(samples, seed=7, groups=renumbered)) == side_of(divided)
 
 
 def test_a_group_too_big_for_its_part_leaves_no_other_part_astray():
@@ -176,21 +178,21 @@ def test_a_group_too_big_for_its_part_leaves_no_other_part_astray():
 )
 def test_fractions_that_make_no_sense(fractions, message):
     with pytest.raises(UserError, match=message):
-        parse_fractions(fractions)
+        parse_shares(fractions)
 
 
 def test_a_class_of_one_image_is_refused():
     with pytest.raises(UserError, match="class 'class1' has one image and cannot be divided"):
-        divide(single(10, 1, 10))
+        divide_samples(single(10, 1, 10))
     groups = np.r_[np.arange(10), [99, 99, 99], np.arange(20, 30)]
     with pytest.raises(UserError, match="class 'class1' has 3 images, all pixel-identical"):
-        divide(single(10, 3, 10), groups=groups)
+        divide_samples(single(10, 3, 10), groups=groups)
 
 
 def test_too_few_images_and_labels_missing_on_a_side(caplog):
     with pytest.raises(UserError, match="4 images are too few for 98/1/1 percent: valid would have none"):
-        divide(single(2, 2), (98, 1, 1))
-    divide(single(30, 2))
+        divide_samples(single(2, 2), (98, 1, 1))
+    divide_samples(single(30, 2))
     assert any(re.search("no image with class1 is in valid", record.message) for record in caplog.records)
 
 
@@ -298,7 +300,7 @@ def test_rasters_of_many_bands_are_compared_by_their_bytes(tree):
 
 
 def test_copy_makes_split_and_class_folders(tree, tmp_path, caplog):
-    table = divide_dataset(tree, tmp_path / "out", fractions={"train": 50, "valid": 25, "test": 25})
+    table = divide(tree, tmp_path / "out", shares={"train": 50, "valid": 25, "test": 25})
     divided = read_samples(tmp_path / "out")
     assert divided.task == "single-label" and sizes(divided) == [13, 7, 7]
     assert all(path.startswith(f"{side}/{name}/") for path, side, name in zip(
@@ -317,7 +319,7 @@ def test_copy_makes_split_and_class_folders(tree, tmp_path, caplog):
 
 
 def test_png_holds_the_same_pixels(tree, tmp_path):
-    divide_dataset(tree, tmp_path / "out", png=True)
+    divide(tree, tmp_path / "out", png=True)
     divided = read_samples(tmp_path / "out")
     assert {Path(path).suffix for path in divided.paths} == {".png"} and len(divided) == 27
     copy = tmp_path / "out" / next(path for path in divided.paths if path.endswith("harbor3.png"))
@@ -335,13 +337,13 @@ def test_names_that_would_collide_are_told_apart(tmp_path):
         f"{p.relative_to(tmp_path / 'source').as_posix()},{p.parent.name}" for p in (tmp_path / "source").rglob("*.png")
     ]
     (tmp_path / "source" / "labels.csv").write_text("\n".join(["path,class", *rows]) + "\n")
-    divide_dataset(tmp_path / "source", tmp_path / "out", fractions={"train": 50, "test": 50})
+    divide(tmp_path / "source", tmp_path / "out", shares={"train": 50, "test": 50})
     divided = read_samples(tmp_path / "out")
     assert len(divided) == 12 and len({Path(file).read_bytes() for file in divided.files}) == 12
 
 
 def test_multilabel_tree_and_link(tmp_path):
-    divide_dataset(SETS / "ucm_ml", tmp_path / "out", how="link", fractions={"train": 50, "test": 50})
+    divide(SETS / "ucm_ml", tmp_path / "out", how="link", shares={"train": 50, "test": 50})
     divided = read_samples(tmp_path / "out")
     original = read_samples(SETS / "ucm_ml")
     assert divided.task == "multi-label" and sizes(divided) == [3, 0, 3]
@@ -352,7 +354,7 @@ def test_multilabel_tree_and_link(tmp_path):
 
 
 def test_table_points_at_the_source(tree, tmp_path):
-    divide_dataset(tree, tmp_path / "out", how="table")
+    divide(tree, tmp_path / "out", how="table")
     divided = read_samples(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "division.json",
@@ -360,30 +362,30 @@ def test_table_points_at_the_source(tree, tmp_path):
         "samples.csv",
     ]
     assert divided.root == tree.resolve() and all(Path(file).is_file() for file in divided.files)
-    divide_dataset(tree, tmp_path / "copy")
+    divide(tree, tmp_path / "copy")
     assert {Path(p).name: s for p, s in side_of(divided).items()} == {
         Path(p).name: s for p, s in side_of(read_samples(tmp_path / "copy")).items()
     }
 
 
 def test_again_is_quick_and_otherwise_is_refused(tree, tmp_path, monkeypatch):
-    table = divide_dataset(tree, tmp_path / "out")
-    monkeypatch.setattr("rsml.data.division_folder.duplicate_groups", lambda *_: pytest.fail("pixels compared again"))
-    assert divide_dataset(tree, tmp_path / "out") == table
+    table = divide(tree, tmp_path / "out")
+    monkeypatch.setattr("rsml.data.divide.duplicate_groups", lambda *_: pytest.fail("pixels compared again"))
+    assert divide(tree, tmp_path / "out") == table
     with pytest.raises(UserError, match=r"different division \(seed is 0 there, 1 now\)"):
-        divide_dataset(tree, tmp_path / "out", seed=1)
+        divide(tree, tmp_path / "out", seed=1)
     with pytest.raises(UserError, match=r"fractions is 70.0/10.0/20.0 there, 80.0/20.0/0.0 now"):
-        divide_dataset(tree, tmp_path / "out", fractions={"train": 80, "valid": 20})
+        divide(tree, tmp_path / "out", shares={"train": 80, "valid": 20})
     (tree / "river" / "river2.tif").unlink()
     with pytest.raises(UserError, match="source is"):
-        divide_dataset(tree, tmp_path / "out")
+        divide(tree, tmp_path / "out")
 
 
 def test_interrupted_and_run_again_it_finishes(tree, tmp_path, monkeypatch):
-    divide_dataset(tree, tmp_path / "whole")
-    from rsml.data import division_folder
+    divide(tree, tmp_path / "whole")
+    from rsml.data.readers import division
 
-    copy, done = division_folder._copy, []
+    copy, done = division._copy, []
 
     def failing(source, target):
         if len(done) == 9:
@@ -391,28 +393,99 @@ def test_interrupted_and_run_again_it_finishes(tree, tmp_path, monkeypatch):
         done.append(target)
         copy(source, target)
 
-    monkeypatch.setattr(division_folder, "_copy", failing)
+    monkeypatch.setattr(division, "_copy", failing)
     with pytest.raises(KeyboardInterrupt):
-        divide_dataset(tree, tmp_path / "out")
+        divide(tree, tmp_path / "out")
     assert not (tmp_path / "out" / "division.json").exists()
     with pytest.raises(UserError, match="different division"):
-        divide_dataset(tree, tmp_path / "out", seed=3)
+        divide(tree, tmp_path / "out", seed=3)
     times = {path: path.stat().st_mtime_ns for path in done}
     killed = done[0].with_name(".field.writing-123.tif")
     killed.write_bytes(b"half of it")
-    monkeypatch.setattr(division_folder, "_copy", copy)
-    divide_dataset(tree, tmp_path / "out")
+    monkeypatch.setattr(division, "_copy", copy)
+    divide(tree, tmp_path / "out")
     assert not killed.exists()
     assert {path: path.stat().st_mtime_ns for path in done} == times, "what was there is kept"
     assert side_of(read_samples(tmp_path / "out")) == side_of(read_samples(tmp_path / "whole"))
     assert not (tmp_path / "out" / "division.unfinished.json").exists()
 
 
+def test_what_was_compared_is_not_compared_again(tree, tmp_path, monkeypatch):
+    divide(tree, tmp_path / "whole")
+    from rsml.data.readers import division
+
+    with monkeypatch.context() as patch:
+        patch.setattr(division, "_copy", lambda source, target: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            divide(tree, tmp_path / "out")
+    monkeypatch.setattr("rsml.data.divide.duplicate_groups", lambda *_: pytest.fail("pixels compared again"))
+    divide(tree, tmp_path / "out")
+    for name in ("samples.csv", "duplicates.csv"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_an_unfinished_division_is_no_data_set(tree, tmp_path):
+    divide(tree, tmp_path / "out")
+    (tmp_path / "out" / "division.json").rename(tmp_path / "out" / "division.unfinished.json")
+    with pytest.raises(UserError, match="was not finished; divide again"):
+        read_samples(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", [".division.unfinished.writing-{}.json", "division.unfinished.json", "division.json"])
+def test_what_a_killed_writer_left_is_removed(tree, tmp_path, name):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name.format(ended.pid)).touch()
+    divide(tree, tmp_path / "out", how="table")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "division.json",
+        "duplicates.csv",
+        "samples.csv",
+    ]
+
+
+def test_a_writer_at_work_is_not_disturbed(tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".samples.writing-{os.getppid()}.csv").touch()
+    with pytest.raises(UserError, match=f"process {os.getppid()} is writing here"):
+        divide(tree, tmp_path / "out")
+
+
+def test_no_name_leads_out_of_the_folder(tree, tmp_path):
+    images = sorted(tree.rglob("*.tif"))[:8]
+    names = ["a/b", "a_b", ".hidden", "A/B"]
+    rows = [f"../source/{p.relative_to(tree).as_posix()},{names[n % 4]}" for n, p in enumerate(images)]
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "table.csv").write_text("\n".join(["path,class", *rows]) + "\n")
+    divide(tmp_path / "near" / "table.csv", tmp_path / "out", shares=(50, 0, 50))
+    divided = read_samples(tmp_path / "out")
+    assert {path.split("/")[1] for path in divided.paths} == {"_.hidden", "A_B", "a_b-2", "a_b-3"}
+    assert sorted(divided.label_names) == sorted(names)
+    shares = tmp_path / "near" / "shares.csv"
+    shares.write_text("path,x,y\n" + "".join(f"../source/{p.relative_to(tree).as_posix()},0.5,0.5\n" for p in images))
+    divide(shares, tmp_path / "other", task="proportions", shares=(50, 0, 50))
+    assert len(list((tmp_path / "other").rglob("*.tif"))) == 8
+
+
+def test_a_full_disk_names_the_destination(tree, tmp_path, monkeypatch):
+    import errno
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", source, None, target)
+
+    monkeypatch.setattr("rsml.data.readers.division.shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left") as fault:
+        divide(tree, tmp_path / "out")
+    assert str(tmp_path / "out") in str(fault.value.filename) and fault.value.filename2 is None
+    assert not list((tmp_path / "out").rglob(".*.writing-*"))
+
+
 def test_a_lost_image_is_put_back(tree, tmp_path):
-    divide_dataset(tree, tmp_path / "out")
+    divide(tree, tmp_path / "out")
     lost = Path(read_samples(tmp_path / "out").files[5])
     lost.unlink()
-    divide_dataset(tree, tmp_path / "out")
+    divide(tree, tmp_path / "out")
     assert lost.is_file()
 
 
@@ -426,20 +499,20 @@ def test_folders_that_cannot_be_written_to(tree, tmp_path):
         (tree / "inside", "lies in the images it divides"),
     ):
         with pytest.raises(UserError, match=message):
-            divide_dataset(tree, dest)
+            divide(tree, dest)
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
     for options, message in (
         ({"png": True, "how": "table"}, "--png writes new images"),
         ({"how": "move"}, "'move'"),
         ({"seed": -1}, "--seed is -1"),
-        ({"split_files": ["a", "b"], "fractions": {"train": 100}}, "leave --train"),
+        ({"split_files": ["a", "b"], "shares": {"train": 100}}, "leave --train"),
     ):
         with pytest.raises(UserError, match=message):
-            divide_dataset(tree, tmp_path / "out", **options)
+            divide(tree, tmp_path / "out", **options)
 
 
 def test_folder_notes_are_machine_independent(tree, tmp_path):
-    divide_dataset(tree, tmp_path / "out", how="table")
+    divide(tree, tmp_path / "out", how="table")
     note = json.loads((tmp_path / "out" / "division.json").read_text())
     assert note["parameters"]["fractions"] == [70.0, 10.0, 20.0] and note["parameters"]["seed"] == 0
     assert note["root from here"] == "../source"
@@ -459,26 +532,11 @@ def test_split_table_counts_and_shares():
 # The door
 
 
-def test_help_is_quick():
-    start = time.monotonic()
-    told = subprocess.run([sys.executable, DOOR, "--help"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 0.5 * (1 if (os.cpu_count() or 1) > 2 else 4)
-    assert "--split-files" in told.stdout
-    modules = (
-        "import runpy, sys; runpy.run_path(sys.argv[1]); print([m for m in ('numpy', 'rsml') if m in sys.modules])"
-    )
-    told = subprocess.run([sys.executable, "-c", modules, DOOR], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
-
-
-def test_door_divides_and_tells_faults_in_one_line(tree, tmp_path, capsys, monkeypatch):
-    import runpy
-
-    main = runpy.run_path(str(DOOR))["main"]
+def test_door_divides_and_tells_faults_in_one_line(tree, tmp_path, capsys):
+    from rsml.cli.main import main
 
     def door(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["divide_dataset.py", *map(str, arguments)])
-        return main()
+        return main(["divide", *map(str, arguments)])
 
     assert door(tree, tmp_path / "out", "--train", 80, "--valid", 20) == 0
     assert "all images" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsml.data.division_folder import divide_dataset
+from rsml.data.divide import divide
 from rsml.data.land_cover import CLASSES, read_land_cover, shares_of
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
@@ -102,7 +102,7 @@ def test_shares_are_divided_by_their_dominant_class(tmp_path, share_table):
 
 
 def test_a_written_division_is_read_back(tmp_path, share_table):
-    divide_dataset(share_table, tmp_path / "division", task="proportions", how="table")
+    divide(share_table, tmp_path / "division", task="proportions", how="table")
     again = read_samples(tmp_path / "division")
     assert again.task == "proportions" and len(again) == 36
     assert (

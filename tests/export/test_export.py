@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from rsml.cli import export as command
+from rsml.cli.export import CHOICES
+from rsml.cli.main import main as rsml
 from rsml.config import Data, Experiment, Training
 from rsml.export import formats
 from rsml.export.exporting import TOLERANCE, Check, export, gather_images, table
@@ -184,7 +185,7 @@ def test_one_format_that_fails_costs_no_other_and_keeps_the_old_file(tmp_path, m
     assert [check.format for check in checks] == ["keras", "savedmodel"]
     assert "differ from those of Keras by up to" in faults["tflite"]
     assert faults["tflite-float16"] == "not converted: 'tf.Sorcery' op is unknown"
-    assert faults["onnx"] == "needs no_such_package; pip install no_such_package"
+    assert "no_such_package is not installed; get it with: pip install no_such_package" in faults["onnx"]
     assert (tmp_path / "out" / "model.tflite").read_bytes() == b"old"
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == ["labels.txt", "model.json", "model.tflite", "saved_model"]
@@ -214,7 +215,7 @@ def run(multilabel_csv, tmp_path_factory):
 def test_a_run_is_checked_on_its_test_part_and_calibrated_on_its_training_part(run):
     scene_model = SceneModel.load(run.files.best)
     samples = run.read_samples()
-    checked, calibrating, said = gather_images(scene_model, run, ["4"], None, 100)
+    checked, calibrating, said = gather_images(scene_model, run, 4, None, 100)
     assert "4 images of the test part" in said and "train part" in said
     assert len(checked) == 4 and len(calibrating) == len(samples.part("train"))
     from rsml.data.images import decode
@@ -223,32 +224,37 @@ def test_a_run_is_checked_on_its_test_part_and_calibrated_on_its_training_part(r
 
 
 def test_the_command_prints_the_table_and_the_exit_code_tells_a_failure(run, capsys, monkeypatch):
-    assert command.main([str(run.folder), "--formats", "tflite", "--images", "5"]) == 0
+    assert rsml(["export", str(run.folder), "--formats", "tflite", "--images", "5"]) == 0
     said = capsys.readouterr().out
-    assert "largest difference" in said and "model.tflite" in said and "checked on 5 images" in said
+    assert "largest diff." in said and "model.tflite" in said and "checked on 5 images" in said
     assert (run.folder / "export" / "model.tflite").is_file()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert command.main([str(run.folder), "--formats", "onnx", "--images", "5"]) == 4
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "onnx" in name else there(name))
+    assert rsml(["export", str(run.folder), "--formats", "onnx", "tflite", "--images", "5"]) == 4
     error = capsys.readouterr().err
-    assert error == "error: onnx: needs tf2onnx, onnx, onnxruntime; pip install tf2onnx onnx onnxruntime\n"
+    lacking = "the package tf2onnx is not installed; get it with: pip install 'rsml[export]'"
+    assert error == f"error: onnx: {lacking}\n"
+    assert rsml(["export", str(run.folder), "--formats", "onnx"]) == 2
+    assert capsys.readouterr().err == f"error: {lacking}\n"
 
 
 def test_a_checkpoint_file_with_images_of_ones_own(run, scene_folder, tmp_path, capsys):
     images = str(scene_folder / "water")
-    assert command.main([str(run.files.best), "--formats", "tflite", "--images", images, "--out", str(tmp_path)]) == 0
+    assert rsml(["export", str(run.files.best), "--formats", "tflite", "--images", images, "--out", str(tmp_path)]) == 0
     assert "checked on 6 of the images given" in capsys.readouterr().out
 
 
-def test_a_classifier_made_elsewhere_is_told_its_names(scene_folder, tmp_path, capsys):
+def test_a_classifier_made_elsewhere_is_converted_first(scene_folder, tmp_path, capsys):
     image = keras.Input((16, 16, 3))
     features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
     keras.Model(image, keras.layers.Dense(3, activation="softmax")(features)).save(tmp_path / "theirs.keras")
     call = [str(tmp_path / "theirs.keras"), "--formats", "tflite", "--images", str(scene_folder / "sand")]
-    assert command.main([*call, "--labels", "sea,sand,wood"]) == 0
+    assert rsml(["export", *call]) == 2
+    assert "rsml convert" in capsys.readouterr().err
+    converted = str(tmp_path / "ours.keras")
+    assert rsml(["convert", call[0], converted, "--class-names", "sea,sand,wood"]) == 0
+    assert rsml(["export", converted, *call[1:]]) == 0
     assert json.loads((tmp_path / "export" / "model.json").read_text())["task"] == "single-label"
-    capsys.readouterr()
-    assert command.main(call) == 2
-    assert "labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -257,7 +263,7 @@ def test_a_classifier_made_elsewhere_is_told_its_names(scene_folder, tmp_path, c
         (["{best}"], "give some with --images"),
         (["{run}", "--root", "/nowhere/at/all"], "--root, or give others with --images"),
         (["{run}", "--images", "0"], "expected 1 or more"),
-        (["{run}", "--batch", "0"], "--batch 0"),
+        (["{run}", "--fixed-batch", "0"], "--fixed-batch: '0': expected"),
         (["{run}", "--images", "/no/such.png"], "no such image"),
     ],
 )
@@ -270,16 +276,13 @@ def test_bad_calls_are_one_line(run, tmp_path, capsys, monkeypatch, arguments, s
         )  # fmt: skip
         monkeypatch.setattr(type(run), "read_samples", lambda self, root=None: samples)
     filled = [argument.format(best=run.files.best, run=run.folder) for argument in arguments]
-    assert command.main([*filled, "--formats", "tflite"]) == 2
+    assert rsml(["export", *filled, "--formats", "tflite"]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
 
 
-def test_help_needs_nothing_heavy(capsys):
-    with pytest.raises(SystemExit) as done:
-        command.parse(["--help"])
-    assert done.value.code == 0 and "tflite-int8" in capsys.readouterr().out
-    assert tuple(formats.FORMATS) == command.CHOICES
+def test_the_command_offers_every_format():
+    assert tuple(formats.FORMATS) == CHOICES
 
 
 def test_keras_itself_has_no_differences_in_the_table():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsml.cli.geo import main
+from rsml.cli.main import main as rsml
 from rsml.data.images import decode
 from rsml.geo.crop import CropOptions, crop
 from rsml.geo.tiles import Filters
@@ -29,10 +29,10 @@ def table(out):
 
 def fails(capsys, *arguments):
     """Runs the command, which must fail, and returns its one line."""
-    assert main([str(argument) for argument in arguments]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("error: "), said
-    return said[0]
+    assert rsml(["geo", *map(str, arguments)]) == 2
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1 and output[0].startswith("error: "), output
+    return output[0]
 
 
 def test_tiles_hold_the_pixels_of_their_place(tmp_path):
@@ -143,8 +143,9 @@ def test_bands_from_several_files_in_any_order(tmp_path):
         write(tmp_path / f"LC08_B{number}.tif", band)
     named = ",".join(str(tmp_path / f"LC08_B{number}.tif") for number in (4, 3, 2, 1))
     assert (
-        main(
+        rsml(
             [
+                "geo",
                 "crop",
                 named,
                 "--out",
@@ -190,8 +191,10 @@ def test_a_damaged_block_costs_only_the_tiles_on_it(tmp_path, layout, capsys):
     crop([str(whole)], tmp_path / "expected", SMALL)
     broken = write(tmp_path / "broken/a.tif", noise(96, 96), interleave="pixel", **layout)
     damage(broken, 7)
-    assert main(["crop", str(broken), "--out", str(tmp_path / "out"), "--tile=32", "--step=24", "--keep-all"]) == 3
-    said = capsys.readouterr().out
+    assert (
+        rsml(["geo", "crop", str(broken), "--out", str(tmp_path / "out"), "--tile=32", "--step=24", "--keep-all"]) == 3
+    )
+    output = capsys.readouterr().out
     rows = table(tmp_path / "out")
     # Six tiles lie beside each other, so number 7 is the second of the second row.
     block = (range(16, 32), range(16, 32)) if "tiled" in layout else (range(28, 32), range(96))
@@ -201,7 +204,7 @@ def test_a_damaged_block_costs_only_the_tiles_on_it(tmp_path, layout, capsys):
         on = top < block[0].stop and top + 32 > block[0].start and left < block[1].stop and left + 32 > block[1].start
         assert (row["reason"] == "damaged") == on
         spoilt += on
-    assert f"{spoilt} damaged" in said and "damaged tiles, left out: a row 0 column 0" in said
+    assert f"{spoilt} damaged" in output and "damaged tiles, left out: a row 0 column 0" in output
     assert 0 < spoilt < len(rows)
 
 
@@ -211,7 +214,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tiles(tmp_path):
     arguments = [
         sys.executable,
         "-m",
-        "rsml.cli.geo",
+        "rsml",
+        "geo",
         "crop",
         str(scene),
         "--tile=16",
@@ -266,7 +270,7 @@ def test_scenes_added_later_join_the_table(tmp_path):
 def test_the_command_starts_without_tensorflow():
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "rsml.cli.geo", "crop", "nothing.tif", "--out", "x"],
+        [sys.executable, "-m", "rsml", "geo", "crop", "nothing.tif", "--out", "x"],
         capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 2 and "nothing.tif" in done.stderr
@@ -287,31 +291,31 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path, monkeypatch, c
     arguments = ["crop", scene, "--out", tmp_path / "out", "--tile", 32, "--step", 24, "--keep-all"]
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", write_bytes)
-        said = fails(capsys, *arguments)
-    assert "no space left" in said and "a_r" in said
+        output = fails(capsys, *arguments)
+    assert "no space left" in output and "a_r" in output
     assert len(list((tmp_path / "out/a").glob("*.tif"))) == 5
-    assert main([str(argument) for argument in arguments]) == 0
+    assert rsml(["geo", *map(str, arguments)]) == 0
     assert "16 tiles: 16 kept" in capsys.readouterr().out
     assert not list((tmp_path / "out").rglob(".*"))
 
 
-def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
+def test_what_is_wrong_with_a_scene_is_one_line(tmp_path, capsys):
     out = ["--out", tmp_path / "out", "--tile", 32]
     scene = write(tmp_path / "a.tif", noise(40, 50))
     assert "no such image" in fails(capsys, "crop", tmp_path / "absent.tif", *out)
     (tmp_path / "text.tif").write_text("hello")
-    assert "text.tif: not a raster that GDAL reads" in fails(capsys, "crop", tmp_path / "text.tif", *out)
+    assert "text.tif: not a raster that is read here" in fails(capsys, "crop", tmp_path / "text.tif", *out)
     bare = write(tmp_path / "bare.tif", noise(40, 40), crs=None)
     assert "has no coordinate system" in fails(capsys, "crop", bare, *out)
     assert "99999: not a coordinate system" in fails(capsys, "crop", bare, *out, "--crs", "EPSG:99999")
     local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
     odd = write(tmp_path / "odd.tif", noise(40, 40), crs=rasterio.crs.CRS.from_wkt(local))
     assert "(site grid) is not one that PROJ can convert" in fails(capsys, "crop", odd, *out)
-    assert "has 3 bands, --bands asks for band 4; choose from 1 to 3" in fails(
+    assert "has 3 bands, band 4 was asked for (they are counted from 1); choose from 1 to 3" in fails(
         capsys, "crop", scene, *out, "--bands=4,3,2"
     )
-    assert "'bands.0' is 'red'" in fails(capsys, "crop", scene, *out, "--bands=red")
-    assert "50 x 40 pixels, but a tile is 64 x 64; give --tile 40" in fails(
+    assert "--bands: 'red': expected bands counted from 1" in fails(capsys, "crop", scene, *out, "--bands=red")
+    assert "50 x 40 pixels, smaller than a window of 64 x 64; give --tile 40 or less" in fails(
         capsys, "crop", scene, "--out", tmp_path / "out", "--tile", 64, "--step", 8
     )
     nowhere = write(tmp_path / "nowhere.tif", noise(40, 40), transform=Affine.identity())
@@ -326,7 +330,7 @@ def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
 def test_tiles_cut_otherwise_or_from_another_file_are_not_mixed(tmp_path, capsys):
     scene = write(tmp_path / "a.tif", noise(40, 50))
     arguments = ["crop", scene, "--out", tmp_path / "out", "--tile", 32, "--step", 8]
-    assert main([str(argument) for argument in arguments]) == 0
+    assert rsml(["geo", *map(str, arguments)]) == 0
     assert "cut with step 8, not 16" in fails(capsys, *arguments[:-1], 16)
     write(tmp_path / "a.tif", noise(40, 51))
     assert "as it was when they were cut" in fails(capsys, *arguments)
@@ -335,7 +339,9 @@ def test_tiles_cut_otherwise_or_from_another_file_are_not_mixed(tmp_path, capsys
 def test_one_bad_scene_does_not_stop_the_others(tmp_path, capsys):
     write(tmp_path / "scenes/a.tif", noise(40, 50))
     (tmp_path / "scenes/b.tif").write_text("hello")
-    assert main(["crop", str(tmp_path / "scenes"), "--out", str(tmp_path / "out"), "--tile=32", "--step=32"]) == 3
+    assert (
+        rsml(["geo", "crop", str(tmp_path / "scenes"), "--out", str(tmp_path / "out"), "--tile=32", "--step=32"]) == 3
+    )
     assert {row["scene"] for row in table(tmp_path / "out")} == {"a"}
 
 

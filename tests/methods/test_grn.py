@@ -102,7 +102,7 @@ def test_the_memory_is_in_the_state_and_not_in_the_model(whole):
 
 
 def test_the_history_has_the_summands_and_the_neighbours_vote(whole, multilabel_csv):
-    history = pd.read_csv(whole.history)
+    history = pd.read_csv(whole.files.history)
     np.testing.assert_allclose(history["loss"], history["objective"] + history["sndl"], rtol=1e-4)
     assert history["sndl"].iloc[-1] < history["sndl"].iloc[0]
     # The last epoch's vote again, by scikit-learn, from the memory and the model that the run left.

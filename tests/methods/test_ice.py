@@ -17,7 +17,8 @@ from rsml.methods.objectives import CrossEntropy, Focal, ImprovedCrossEntropy, N
 from rsml.models import load_backbone
 from rsml.models.backbones import smallest_image_size
 from rsml.models.insert import output_of
-from rsml.prediction.scene_model import measure_split
+from rsml.prediction.labelling import measure_split
+from rsml.prediction.scene_model import open_model
 from rsml.run import Run
 from rsml.training.loop import build, choose_objective, train
 from rsml.utils.errors import UserError
@@ -205,7 +206,7 @@ SHORT = (
 )
 
 
-def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_path, capsys):
+def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_path):
     small = ("backbone=small", "weights=None", "size=32", "epochs=3")
     run = train(recipe(f"folder={divided}", *small, settings=SHORT), root=tmp_path)
     history, metrics = pd.read_csv(run.files.history), json.loads(run.files.metrics.read_text())
@@ -213,18 +214,7 @@ def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_pa
     assert metrics["valid"]["metrics"]["accuracy"] == pytest.approx(history["val_accuracy"].max())
     assert history["val_accuracy"].max() > 0.6
     assert len(pd.read_csv(run.files.predictions)) == 9
-    options = {
-        "data": None,
-        "label_file": None,
-        "root": None,
-        "split": None,
-        "out": None,
-        "batch_size": 8,
-        "trust": False,
-    }
-    capsys.readouterr()
-    assert measure_split(str(run.folder), as_json=True, **options) == 0
-    measured = json.loads(capsys.readouterr().out)
+    measured = measure_split(*open_model(run.folder)).summary
     assert measured["metrics"]["accuracy"] == pytest.approx(metrics["valid"]["metrics"]["accuracy"])
 
 

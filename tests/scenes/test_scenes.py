@@ -17,7 +17,7 @@ from rsml import scenes
 from rsml.scenes import LABELS, SCENES, contact_sheet, draw, write
 from rsml.scenes import writing as writing_module
 from rsml.scenes.canvas import Canvas, shifted
-from rsml.scenes.materials import LABEL_OF, LAND_COVER, MATERIALS, season
+from rsml.scenes.materials import LABEL_OF, LAND_COVER, MATERIALS, VISIBLE, season
 from rsml.utils import jobs
 from rsml.utils.errors import UserError
 
@@ -100,6 +100,47 @@ def test_layout_does_not_depend_on_size(index):
     assert np.corrcoef(blocks)[0, 1] > 0.85
     assert (small.land_cover == large.land_cover[::2, ::2]).mean() > 0.7
     assert abs(small.labels.astype(int) - large.labels).sum() <= 1
+
+
+@pytest.mark.parametrize("size", [32, 64, 100])
+def test_masks_agree_with_labels(size):
+    for index in range(0, len(SCENES), 2 if size < 100 else 5):
+        scene = draw(index, seed=9, size=size)
+        for number, label in enumerate(LABELS):
+            coverage, mask = scene.coverage(label), scene.mask(label)
+            assert mask.shape == (size, size) and mask.dtype == bool and coverage.dtype == np.float32
+            assert bool(scene.labels[number]) == (coverage.mean(dtype=float) >= VISIBLE[number] - 1e-9), (index, label)
+            assert mask.any() or not scene.labels[number]
+            assert (mask == (coverage > 0)).all()
+        # Every pixel is covered by labels, or by one of the materials without any.
+        named = sum(scene.coverage(label) for label in LABELS)
+        without = np.isin(scene.materials, [k for k, material in enumerate(MATERIALS) if material.label is None])
+        finer = len(without) // size
+        assert np.allclose(named + without.reshape(size, finer, size, finer).mean((1, 3)), 1, atol=1e-5)
+
+
+def test_masks_lie_on_what_they_name(many):
+    """What is under a mask looks like its label: trees greener than a beach's sand, sand brighter than the sea."""
+    colours = {}
+    for label in ("trees", "sand", "sea", "airplane"):
+        under = [scene.image[scene.coverage(label) == 1] for scene in many if scene.labels[LABELS.index(label)]]
+        colours[label] = np.concatenate(under).mean(0)
+    red, green, blue = colours["trees"]
+    assert green > red and green > blue
+    assert (colours["sand"] > colours["sea"] + 20).all() and colours["sea"][2] > colours["sea"][0]
+    assert colours["airplane"].min() > colours["trees"].max()
+    with pytest.raises(UserError, match="tree'"):
+        many[0].mask("tree")
+
+
+def test_pixels_are_those_of_the_first_release():
+    """Folders that were written earlier go on; a change of pixels needs another `writing.VERSION`."""
+    sums = hashlib.sha256()
+    for size, seed in ((32, 3), (64, 1), (128, 0)):
+        for index in range(len(SCENES)):
+            sums.update(digest(draw(index, seed=seed, size=size)).encode())
+    assert writing_module.VERSION == 1
+    assert sums.hexdigest()[:16] == "1ea76a5cadba70cc"
 
 
 def test_wrong_arguments():
@@ -253,7 +294,7 @@ def test_write_gives_a_complete_data_set(tmp_path):
         assert rows[index][0] == f"images/{scene.scene}/{scene.scene}_{index:05d}.png"
         assert np.array_equal(np.asarray(Image.open(folder / rows[index][0])), scene.image)
         assert [int(value) for value in rows[index][3:]] == scene.labels.tolist()
-    assert len(list(folder.rglob("*.png"))) == 45 and not list(folder.rglob("*.part"))
+    assert len(list(folder.rglob("*.png"))) == 45 and not list(folder.rglob(".*.writing-*"))
 
 
 def test_write_again_draws_nothing(tmp_path, monkeypatch):
@@ -279,14 +320,14 @@ def test_interrupted_writing_goes_on(tmp_path, monkeypatch):
     assert not (folder / "labels.csv").exists()
     # One finished file is damaged, as by a full disk; it must be drawn again, the other four kept.
     (folder / "images" / "airplane" / "airplane_00001.png").write_bytes(b"\x89PNG")
-    (folder / "images" / "airplane" / "airplane_00001.png.99.part").write_bytes(b"\x89PNG")
+    (folder / "images" / "airplane" / ".airplane_00001.writing-99.png").write_bytes(b"\x89PNG")
     monkeypatch.setattr(
         writing_module, "draw", lambda index, **options: (drawn.append(index), draw(index, **options))[1]
     )
     write(folder, count=12, size=32)
     assert sorted(drawn) == sorted([*range(12), 1])
     assert (folder / "labels.csv").read_bytes() == (whole / "labels.csv").read_bytes()
-    assert not list(folder.rglob("*.part"))
+    assert not list(folder.rglob(".*.writing-*"))
     for path in sorted(whole.rglob("*.png")):
         assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes()
 
@@ -302,11 +343,11 @@ def test_processes_write_the_same_files(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_failing_process_is_told(tmp_path, monkeypatch, wait):
+def test_a_process_that_ends_at_once_is_named(tmp_path, monkeypatch, wait):
     class Process(subprocess.Popen):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            if wait:  # it has ended before it is told its task
+            if wait:  # it has ended before it is given its task
                 self.wait()
 
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
