@@ -51,7 +51,7 @@ def main() -> None:
             root=options.root,
         )
         test = run.read_samples().part("test")
-        metrics = multilabel_metrics(test.labels, SceneModel.load(run.best).scores(test, 32))
+        metrics = multilabel_metrics(test.labels, SceneModel.load(run.files.best).scores(test, 32))
         print(f"{name}: example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 

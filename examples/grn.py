@@ -37,7 +37,7 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # Cut the model at its embedding; neighbours are the largest dot products of vectors of unit length.
-    model = rsml.load_model(run.best)
+    model = rsml.load_model(run.files.best)
     embed = keras.Model(model.input, model.get_layer("embedding").output)
     samples = run.read_samples()
     vectors = {

@@ -8,7 +8,6 @@ Three approximate-NDCG losses take the place of cross entropy; virtual labels ar
 import argparse
 
 import numpy as np
-import pandas as pd
 
 import rsml
 from rsml.config import Data, Experiment, Training
@@ -37,11 +36,11 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # Every summand of the loss is a column of the history.
-    history = pd.read_csv(run.history)
+    history = run.history
     print(history[["epoch", "feature_ranking", "label_ranking", "sample_ranking"]].round(2).to_string(index=False))
 
     test = run.read_samples().part("test")
-    scores = SceneModel.load(run.best).scores(test, 32)
+    scores = SceneModel.load(run.files.best).scores(test, 32)
     for labels, row in list(zip(test.labels, scores, strict=True))[:3]:
         names = np.array(test.label_names)
         ranked = ", ".join(f"{names[j]} {row[j]:.2f}" for j in np.argsort(-row)[:5])

@@ -36,7 +36,7 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # The model is complete in itself: the layer in it still knows which labels listen to which.
-    model = rsml.load_model(run.best)
+    model = rsml.load_model(run.files.best)
     layer = next(layer for layer in model.layers if isinstance(layer, SIGNA))
     names = run.read_samples().label_names
     for name, row in zip(names, layer.graph, strict=True):
@@ -44,7 +44,7 @@ def main() -> None:
         print(f"{name} listens to {others or 'no other label'}")
 
     test = run.read_samples().part("test")
-    metrics = multilabel_metrics(test.labels, SceneModel.load(run.best).scores(test, 32))
+    metrics = multilabel_metrics(test.labels, SceneModel.load(run.files.best).scores(test, 32))
     print(f"example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 

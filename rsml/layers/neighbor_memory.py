@@ -1,4 +1,7 @@
-"""Memory bank of GRN: one unit vector for each training image, its loss, its update and its neighbours."""
+"""Memory bank of GRN: one unit vector for each training image, its loss, its update and its neighbours.
+
+TensorFlow moves the rows: its `scatter_update` writes in place, where keras.ops.scatter_update copies the whole bank.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scalable neighbour discriminative loss (SNDL) of GRN against a memory bank, in blocks of its rows."""
+"""Scalable neighbour discriminative loss (SNDL) of GRN against a memory bank, in blocks of its rows.
+
+TensorFlow does the blocks: its loop runs one at a time (`parallel_iterations`), which bounds memory; Keras's cannot.
+"""
 
 from __future__ import annotations
 
