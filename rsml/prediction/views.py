@@ -1,4 +1,4 @@
-"""Score an image from several sides: its flips and quarter turns, whose probabilities are averaged."""
+"""Score an image from several sides: its flips and quarter turns, averaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rsml.layers.scene_predictions import ScenePredictions
 from rsml.utils.errors import UserError
 
 # Quarter turns and whether left and right are exchanged first; the first so many are what a number of views means.
@@ -15,9 +16,11 @@ NUMBERS = (1, 2, 4, 8)
 
 
 class Views(keras.Model):
-    """A classifier that answers with the mean over an image's views; aerial scenes have no upright.
+    """A classifier that answers for the mean over an image's views; aerial scenes have no upright.
 
     Two views are the image and its mirror image, four add both upside down, eight all quarter turns (square images).
+    Logits are averaged, so that calibration and thresholds mean what they mean for one view; of a model that does not
+    end in an rsml layer, probabilities.
 
     Args:
         model: Images to probabilities.
@@ -36,11 +39,17 @@ class Views(keras.Model):
             raise UserError(f"views: expected 1, 2, 4 or 8, found {number}")
         if number == 8 and height != width:
             raise UserError(f"views: quarter turns need square images, these are {height} x {width}; take 4 views")
-        self.model, self.number = model, number
+        self.number = number
+        last = model.output._keras_history
+        if isinstance(last.operation, ScenePredictions):
+            logits = last.operation._inbound_nodes[last.node_index].input_tensors[0]
+            self.body, self.last = keras.Model(model.input, logits), last.operation
+        else:
+            self.body, self.last = model, ops.identity
 
     def call(self, images: Any, training: bool = False) -> Any:
-        scores = [self.model(view(images, *how), training=False) for how in _VIEWS[: self.number]]
-        return ops.mean(ops.stack(scores), axis=0)
+        outputs = [self.body(view(images, *how), training=False) for how in _VIEWS[: self.number]]
+        return self.last(ops.mean(ops.stack(outputs), axis=0))
 
 
 def view(images: Any, turns: int, mirrored: bool) -> Any:
