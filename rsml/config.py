@@ -136,8 +136,8 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
-        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
-            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on
+            new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
@@ -208,8 +208,8 @@ class Experiment(Settings):
             hard.append(self.objective.kind)
         if self.augment.mixes and hard:
             raise ValueError(
-                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn from; "
-                "set both to 0"
+                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn "
+                "from; set both to 0"
             )
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))

@@ -45,11 +45,12 @@ class Views(keras.Model):
             logits = last.operation._inbound_nodes[last.node_index].input_tensors[0]
             self.body, self.last = keras.Model(model.input, logits), last.operation
         else:
-            self.body, self.last = model, ops.identity
+            self.body, self.last = model, None
 
     def call(self, images: Any, training: bool = False) -> Any:
         outputs = [self.body(view(images, *how), training=False) for how in _VIEWS[: self.number]]
-        return self.last(ops.mean(ops.stack(outputs), axis=0))
+        mean = ops.mean(ops.stack(outputs), axis=0)
+        return mean if self.last is None else self.last(mean)
 
 
 def view(images: Any, turns: int, mirrored: bool) -> Any:
