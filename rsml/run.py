@@ -128,7 +128,7 @@ class Run:
     def grows(self, experiment: Experiment) -> bool:
         """Whether the experiment is this run's own with more epochs, under a schedule where one follows the other."""
         differences, training = self._differences(experiment), experiment.training
-        steady = training.schedule in _STEADY and not training.milestones
+        steady = training.schedule in _STEADY and not (training.milestones or training.sizes)
         return (
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
