@@ -76,5 +76,5 @@ def test_samples_come_back_and_may_have_moved(tmp_path):
 def test_a_broken_config_is_one_line(tmp_path):
     run = Run.start(Experiment(name="a"), tmp_path)
     run.files.config.write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not readable"):
+    with pytest.raises(UserError, match=r"config.json: damaged"):
         _ = run.experiment
