@@ -8,12 +8,10 @@ Three approximate-NDCG losses take the place of cross entropy; virtual labels ar
 import argparse
 
 import numpy as np
-import pandas as pd
 
 import rsml
 from rsml.config import Data, Experiment, Training
 from rsml.data.options import Scenes
-from rsml.evaluation import multilabel_metrics
 from rsml.methods import R4C
 from rsml.prediction.scene_model import SceneModel
 
@@ -37,16 +35,16 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # Every summand of the loss is a column of the history.
-    history = pd.read_csv(run.history)
+    history = run.history
     print(history[["epoch", "feature_ranking", "label_ranking", "sample_ranking"]].round(2).to_string(index=False))
 
-    test = run.read_samples().part("test")
-    scores = SceneModel.load(run.best).scores(test, 32)
+    test = run.samples.part("test")
+    scores = SceneModel.load(run.files.best).scores(test, 32)
     for labels, row in list(zip(test.labels, scores, strict=True))[:3]:
         names = np.array(test.label_names)
         ranked = ", ".join(f"{names[j]} {row[j]:.2f}" for j in np.argsort(-row)[:5])
         print(f"{' + '.join(names[labels > 0])}: {ranked}")
-    metrics = multilabel_metrics(test.labels, scores)
+    metrics = run.metrics["test"]
     print(f"example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 
