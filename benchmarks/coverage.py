@@ -3,6 +3,18 @@
 Synthetic multi-label tests are drawn from one population, whose own metrics are known from a very large draw. Eleven
 labels are on 50 % down to 0.6 % of the images, so that a test of 300 images has some on one or two. Printed are the
 share of tests whose interval holds the truth, over all labels and over those with ten images or more in the test.
+
+Measured (1 000 tests, 300 resamples), nominal 95 %:
+
+    images  labels      mAP    macro F1   label precision   label recall
+       300  all        80.3      93.6          94.3             76.9
+       300  10 or more 91.3      93.6          94.6             93.2
+      1000  all        91.5      93.9          94.1             90.3
+      1000  10 or more 91.7      94.0          93.9             94.0
+
+No resampling of one or two images can say how far such a label would move, hence the marks in every table. Giving a
+resample its lost labels back ends the jumps; moving the interval of mAP down by twice its bias brings it from 71 % to
+80 % over all labels. With ten images a label all means hold what they promise but mAP, which stays 1.5 points short.
 """
 
 from __future__ import annotations

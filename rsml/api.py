@@ -49,6 +49,7 @@ def train(
 
     Example:
         >>> run = rsml.train("scenes", source="photos", image_size=32, methods=(), epochs=1, name="example")
+        1/1 - ... - loss: ... - val_accuracy: ... - val_macro_f1: ...
         >>> run.metrics["test"]["accuracy"] <= 1
         True
         >>> rsml.train("scenes", epoch=1)

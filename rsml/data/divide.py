@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from rsml.data.groups import Grouping, duplicate_groups, joined
-from rsml.data.options import Task
 from rsml.data.parts import canonical_order, divide_samples, parse_shares, split_table, together
 from rsml.data.readers import read_samples
 from rsml.data.readers.division import DivisionFolder
 from rsml.data.readers.label_files import MANIFEST
 from rsml.data.samples import Samples
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")

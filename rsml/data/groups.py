@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rsml.data.image_index import without_suffix
 from rsml.data.images import ImageError, decode
@@ -98,6 +96,9 @@ def connected(count: int, pairs: np.ndarray) -> np.ndarray:
         count: Of rows.
         pairs: `(pairs, 2)` rows.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 

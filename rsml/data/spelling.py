@@ -53,6 +53,20 @@ def words_of(label: str) -> list[str]:
     return [part for word in re.split(r"[\W_]+", spaced.lower()) if word for part in _cut(word)]
 
 
+def spellings_of(word: str) -> list[str]:
+    """A word, its singular and plural, and the other English spelling of it, best first; not all of them are words.
+
+    >>> spellings_of("harbours")[:3]
+    ['harbours', 'harbour', 'harbourss']
+    """
+    endings = (("s", ""), ("es", ""), ("ies", "y"))
+    singular = [word[: -len(ending)] + instead for ending, instead in endings if word.endswith(ending)]
+    plural = [word + "s", word + "es", word[:-1] + "ies"]
+    pairs = (("our", "or"), ("or", "our"), ("re", "er"), ("er", "re"), ("grey", "gray"), ("gray", "grey"))
+    other = [word.replace(one, instead) for one, instead in pairs]
+    return [form for form in dict.fromkeys([word, *singular, *plural, *other]) if len(form) > 1]
+
+
 def label_key(label: str) -> str:
     """Returns what is left of a label without case, hyphens, spaces and plural: two spellings of one label share it."""
     return "".join(_singular(word) for word in words_of(label))

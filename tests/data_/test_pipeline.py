@@ -382,3 +382,22 @@ def test_real_jpegs_through_the_fast_path_equal_decode():
     assert len(images) == len(files) == 30
     for file, image in zip(files, images, strict=True):
         np.testing.assert_array_equal(image, resize(decode(file), (256, 256)))
+
+
+@pytest.mark.parametrize(
+    "choice", [{"bands": (3, 2, 1)}, {"value_range": (0, 100)}, {"antialias": False}, {"image_size": 5}]
+)
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_every_choice_reaches_the_pixels(samples, choice, cache):
+    """Of training and evaluation alike, with and without a cache; and never beyond the batch that asked for it."""
+    options = {"image_size": 7, "batch_size": 4}
+    plain = next(iter(evaluation_dataset(samples, cache=cache, **options)))[0].numpy()
+    other = next(iter(evaluation_dataset(samples, cache=cache, **{**options, **choice})))[0].numpy()
+    assert other.shape != plain.shape or np.abs(other - plain).max() > 1
+    trained = training_dataset(samples, epochs=1, cache=cache, **{**options, **choice})
+    rows = {
+        int(row): image
+        for images, about in trained
+        for image, row in zip(images.numpy(), about["index"].numpy(), strict=True)
+    }
+    np.testing.assert_array_equal(np.stack([rows[row] for row in range(4)]), other)

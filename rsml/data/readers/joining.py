@@ -15,11 +15,11 @@ import numpy as np
 
 from rsml.data import catalog
 from rsml.data.image_index import ImageIndex, is_image_name, without_suffix
-from rsml.data.options import Task
 from rsml.data.readers.label_tables import LabelFile, LabelTable, split_word
 from rsml.data.readers.request import Request
 from rsml.data.samples import Samples
 from rsml.data.spelling import label_key, match_labels
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")

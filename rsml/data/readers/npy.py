@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from rsml.data.image_index import is_image_name
-from rsml.data.options import Task
 from rsml.data.readers.label_tables import IsImage, LabelTable, names_for
 from rsml.data.tables import MAX_BYTES
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rsml.data.options import Task
 from rsml.data.readers.label_tables import LabelFile, LabelTable, TextLabels
 from rsml.data.readers.npy import NpyLabels
 from rsml.data.samples import Samples
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from rsml.data.image_index import ImageIndex, is_image_name
-from rsml.data.options import Task
 from rsml.data.readers.joining import join
 from rsml.data.readers.label_tables import IsImage, LabelFile, LabelTable, join_tables
 from rsml.data.readers.request import Reader, Request, open_label_file
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.spelling import match_label
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
