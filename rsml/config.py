@@ -125,10 +125,11 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
-        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
-            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on
+            new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
+        page: Write report.html: all of the run on one page.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -139,9 +140,16 @@ class Evaluation(Settings):
     threshold_objective: Literal["f1", "f2"] = "f1"
     thresholds: str | None = None
     calibrate: bool = True
+    page: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
     bootstrap_chart: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind_of_thresholds(self) -> Evaluation:
+        if self.thresholds is not None and self.tune_thresholds:
+            raise ValueError("thresholds and tune_thresholds are two ways to choose them; keep one")
+        return self
 
 
 def _as_list(value: Any) -> list:
