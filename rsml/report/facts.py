@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+import rsml
 from rsml.comparison.paired import Scored
 from rsml.config import Experiment
 from rsml.data.samples import Samples
@@ -221,9 +222,10 @@ class Facts:
         order = np.argsort(np.linalg.eigh(np.diag(weights.sum(1)) - weights)[1][:, 1], kind="stable")
         edges = [(int(i), int(j), float(shares[i, j])) for i, j in np.argwhere(graph > 0)]
         edges = sorted(edges, key=lambda edge: -edge[2])
-        support = np.diag(counts) if np.diag(counts).any() else self.everything.part("train").labels.sum(axis=0)
-        return {"order": order.tolist(), "edges": edges[:most], "left_out": max(0, len(edges) - most),
-                "threshold": threshold, "support": support.tolist(), "names": list(self.samples.label_names)}  # fmt: skip
+        support = self.everything.part("train").labels.sum(axis=0).tolist()
+        names, left_out = list(self.samples.label_names), max(0, len(edges) - most)
+        return {"order": order.tolist(), "edges": edges[:most], "left_out": left_out, "threshold": threshold,
+                "support": support, "names": names}  # fmt: skip
 
 
 def keep_made_with(run: Run, started: float) -> None:
@@ -233,17 +235,15 @@ def keep_made_with(run: Run, started: float) -> None:
         run: The run.
         started: `time.time()` of the beginning.
     """
-    kept = made_with(run)
-    packages = ("rsml", "tensorflow", "keras", "numpy", "scikit-learn")
+    kept, peak = made_with(run), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    packages = ("tensorflow", "keras", "numpy", "scikit-learn")
     write_json(
         run.files.made_with,
         {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in packages}},
+            "versions": {"rsml": rsml.__version__, "python": sys.version.split()[0], **{name: _version(name) for name in packages}},
             "seconds": kept.get("seconds", 0.0) + time.time() - started,
-            # Linux counts in KiB, macOS in bytes.
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            * (1 if sys.platform == "darwin" else 1024),
+            "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),  # Linux counts in KiB, macOS in bytes
         },
     )
 

@@ -180,8 +180,9 @@ def _comparison(runs: Sequence[Facts]) -> list[dict[str, Any]]:
     for facts in runs:
         scored = first if facts is runs[0] else matched(first, facts.scored())
         for name in facts.row.headline:
-            row: dict[str, Any] = {"run": facts.run.name, "metric": facts.title(name), "value": facts.evaluation["metrics"][name],
-                                   "interval": facts.evaluation.get("intervals", {}).get("metrics", {}).get(name)}  # fmt: skip
+            ends = facts.evaluation.get("intervals", {}).get("metrics", {}).get(name)
+            row: dict[str, Any] = {"run": facts.run.name, "metric": facts.title(name), "interval": ends}
+            row["value"] = facts.evaluation["metrics"][name]
             if scored is not first:
                 test = paired_test(
                     name, truth, scored.scores, first.scores, threshold_a=scored.thresholds,

@@ -109,7 +109,7 @@ def test_few_validation_images_calibrate_nothing_and_say_so(caplog):
 
 
 def test_a_promise_that_cannot_be_given_is_refused_before_training(table, tmp_path):
-    with pytest.raises(UserError, match="recall >= 0.999: needs 999 validation images, found 110: 889 are missing"):
+    with pytest.raises(UserError, match=r"recall >= 0\.999: needs 999 validation images, found 110: 889 are missing"):
         rsml.train(experiment(table, "much", thresholds="recall>=0.999"), root=tmp_path)
     assert not (tmp_path / "much").exists()
     both = {"name": "both", "evaluation": {"thresholds": "recall>=0.9", "tune_thresholds": True}}
