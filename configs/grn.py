@@ -5,7 +5,7 @@
     rsml retrieve measure checkpoint/sndl-bce-ucm-resnet18
 
 130 epochs in batches of 256 at 256 px need a GPU, or a smaller batch with a rate lowered in proportion:
-`--set training.batch_size=64 training.learning_rate=0.025`. ImageNet weights are fetched by Keras unless `weights` is a
+`--set training.batch_size=64 training.learning_rate=0.025`. ImageNet weights are fetched once unless `weights` is a
 file. The epoch with the best KNN F1 on the validation part is kept, as in the authors' code.
 """
 
@@ -18,7 +18,7 @@ from rsml.methods import GRN
 def experiment(
     folder: str = "data/ucm",
     dataset: Literal["ucm", "aid", "dfc15"] = "ucm",
-    backbone: Literal["resnet18", "resnet50", "inceptionv3"] = "resnet18",
+    backbone: Literal["resnet18", "resnet50", "wide_resnet50_2", "inceptionv3"] = "resnet18",
     bce: bool = True,
     weights: str | None = "imagenet",
 ):

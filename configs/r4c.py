@@ -1,13 +1,13 @@
 """R4C's own recipe: UC Merced and AID (multi-label), AID and NWPU-RESISC45 (single-label), by learning to rank.
 
     rsml train --config r4c --set folder=path/to/ucm
-    rsml train --config r4c --set folder=path/to/aid dataset=aid backbone=vgg16
+    rsml train --config r4c --set folder=path/to/aid dataset=aid backbone=vgg16_bn_mlp
     rsml train --config r4c --set folder=path/to/nwpu dataset=nwpu epochs=100
 
 400 epochs at 512 px need a GPU; `epochs` shortens them, and the drops of the rate come along. ImageNet weights are
-fetched by Keras unless `weights` is a file. Where this is not the authors': their VGG16 has batch norms, Keras's has
-none; single-label data they crop at random; and their third backbone, Swin-T, is missing, because the one in keras-hub
-(0.32) ends in tokens and no model that contains it can be saved.
+fetched from torchvision unless `weights` is a file. The authors' three backbones are resnet50, swin_t and vgg16_bn_mlp
+(VGG16 with batch norms and its two layers of 4096, whose output is what feature ranking ranks). Where this is not the
+authors': single-label data they crop at random.
 """
 
 from typing import Literal

@@ -3,7 +3,7 @@
     rsml train --config signa --set folder=path/to/ucm dataset=ucm backbone=vgg16
     rsml train --config signa --set folder=path/to/ucm method=plain
 
-80 epochs at 256 px (224 for VGG16) need a GPU. ImageNet weights are fetched by Keras unless `weights` is a file.
+80 epochs at 256 px (224 for VGG16) need a GPU. ImageNet weights are fetched once unless `weights` is a file.
 Published, example-based F1 / F2 / precision / recall on the test part:
 
 | backbone  | method | UC Merced               | AID                     | DFC15                   |
@@ -24,7 +24,7 @@ from rsml.config import Augment, Data, Experiment, Model, Training
 def experiment(
     folder: str,
     dataset: Literal["ucm", "aid", "dfc15"] = "ucm",
-    backbone: Literal["resnet18", "resnet50", "vgg16"] = "resnet50",
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "vgg16"] = "resnet50",
     method: str = "signa",
     weights: str | None = "imagenet",
 ):

@@ -49,6 +49,7 @@ def train(
 
     Example:
         >>> run = rsml.train("scenes", source="photos", image_size=32, methods=(), epochs=1, name="example")
+        1/1 - ... - loss: ... - val_accuracy: ... - val_macro_f1: ...
         >>> run.metrics["test"]["accuracy"] <= 1
         True
         >>> rsml.train("scenes", epoch=1)
@@ -58,7 +59,7 @@ def train(
     from rsml.training.loop import train as train_experiment  # TensorFlow: a misspelt option is named before it loads.
 
     if not isinstance(experiment, Experiment):
-        experiment = load_config(find_config(experiment))
+        experiment = load_config(experiment)
     return train_experiment(with_settings(experiment, settings), callbacks=callbacks, root=root, fresh=fresh)
 
 
@@ -104,16 +105,6 @@ def image_paths(images: Images) -> list[str]:
     if not found:
         raise UserError("images: none given; expected a folder, paths, or a table with a column 'path'")
     return found
-
-
-def find_config(name: str | Path) -> Path:
-    """The config file of this path or, without a suffix, of this name: in configs/ here, or built in."""
-    given = Path(name)
-    if given.suffix or given.is_file():
-        return given
-    package = Path(__file__).parent
-    places = [folder / f"{name}.py" for folder in (Path("configs"), package / "configs", package.parent / "configs")]
-    return next((place for place in places if place.is_file()), places[-1])
 
 
 def with_settings(experiment: Experiment, settings: dict[str, Any]) -> Experiment:

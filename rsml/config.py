@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rsml.data.augment_options import Augment, check_shape
-from rsml.data.options import Data
+from rsml.data.options import Data, Division
 from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
@@ -44,9 +44,10 @@ class Model(Settings):
     """The network but for what the methods put into it.
 
     Attributes:
-        backbone: "small", "resnet18", a `keras.applications` name, "keras_hub:<preset>", or a `.keras` / `.h5` file.
-        weights: "imagenet", a weights file, a run folder, or None for a random start. What a file holds besides the
-            backbone is loaded too.
+        backbone: A name as torchvision spells it ("resnet50", "swin_t", "vit_b_16"), "efficientnet_lite0", "small",
+            "keras:ResNet50", "keras_hub:<preset>" and so on, or a `.keras` / `.h5` file; see docs/backbones.md.
+        weights: "imagenet", "imagenet_v2" (torchvision's later recipe), a weights file, a run folder, or None for a
+            random start. What a file holds besides the backbone is loaded too.
         head: Whether the classifier in the file of `weights` is gone on from: "auto" when its labels are the data's
             (in files that name none: as many), "load" must, "fresh" never.
         preprocess: How the backbone wants its pixels; None takes what its name or file says.
@@ -223,44 +224,6 @@ class Experiment(Settings):
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
             raise one_line(error, subject) from None
-
-
-class Division(Settings):
-    """What `rsml divide` divides into what, and how: its options, and what configs/divide.py sets as `division`.
-
-    Attributes:
-        source: A folder of images, or a label file beside them.
-        dest: The folder of the division.
-        labels: A label file outside the source's usual place.
-        train: Percent of train; 70, 10 and 20 where no share is given, 0 where others are.
-        valid: Percent of valid.
-        test: Percent of test.
-        how: Copy the images, link to them, or write only the table that points at them.
-        png: Write the copies as 8-bit RGB PNG.
-        split_files: Published files that say what is train, valid and test, instead of shares.
-        allow_missing: Leave out images without labels and labels without an image.
-        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
-    """
-
-    source: str
-    dest: str
-    labels: str | None = None
-    task: Literal["multi-label", "single-label"] | None = None
-    train: float | None = None
-    valid: float | None = None
-    test: float | None = None
-    seed: NonNegativeInt = 0
-    how: Literal["copy", "link", "table"] = "copy"
-    png: bool = False
-    split_files: tuple[str, ...] | None = None
-    allow_missing: bool = False
-    groups: str | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `rsml.data.divide.divide`."""
-        values = self.model_dump()
-        shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:

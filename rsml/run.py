@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rsml.config import Experiment
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.guard import read_json
+from rsml.utils.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
     import keras
@@ -123,6 +125,7 @@ class Run:
         """Removes the files a run writes, and nothing a person put beside them."""
         for path in vars(self.files).values():
             remove(path.parent if path == self.files.state else path)
+        remove(self.folder / MANIFEST)
 
     def grows(self, experiment: Experiment) -> bool:
         """Whether the experiment is this run's own with more epochs, under a schedule where one follows the other."""
@@ -132,7 +135,7 @@ class Run:
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
             and steady
-            and not any(method.counts_epochs for method in experiment.methods)
+            and not any(method.counts_epochs for method in experiment.applied_methods())
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -214,19 +217,27 @@ class Run:
         """
         from rsml.data.samples import Samples
 
+        Manifest(self.folder).check(self.files.samples.name, "start the run over with --fresh")
         about = _read_json(self.files.origin)
         return Samples.read_csv(self.files.samples, root=Path(root or about["root"]), task=about["task"])
 
     def write_samples(self, samples: Samples) -> None:
         """Keeps every image with its labels and part, and where the images lie."""
         samples.write_csv(self.files.samples)
+        Manifest(self.folder).record([self.files.samples])
         write_json(self.files.origin, {"root": str(samples.root.resolve()), "task": samples.task})
         self._samples = samples
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model whole or not at all."""
-        with replacing(path) as beside:
+        with Manifest(self.folder).replacing(path) as beside:
             model.save(beside)
+
+    def fault(self) -> str | None:
+        """What is wrong with the best model's file, or None: a run without it is not complete."""
+        if not self.files.best.is_file():
+            return "is gone"
+        return Manifest(self.folder).fault(self.files.best.name)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
@@ -242,10 +253,8 @@ class Run:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}); start the run over with --fresh") from None
+    kept: dict[str, Any] = read_json(path, advice="start the run over with --fresh")
+    return kept
 
 
 def _with_new_defaults(kept: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import rsml
-from rsml.api import find_config, with_settings
+from rsml.api import with_settings
 from rsml.config import Callback, Experiment, Training
 from rsml.methods.signa import Signa
 from rsml.utils.errors import UserError
@@ -130,8 +130,7 @@ def test_settings_find_the_one_option_that_is_meant():
         with_settings(experiment, {"epochs": -1})
 
 
-def test_configs_are_found_by_name():
-    assert find_config("signa").is_file() and find_config("signa").stem == "signa"
+def test_a_config_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match=r"sences.*did you mean 'scenes'"):
         rsml.train("sences")
 

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rsml.cli.options import add, numbers, positive
+from rsml.cli.options import add, numbers, picked, positive
+from rsml.tasks import task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,16 +118,7 @@ def _measure(options: argparse.Namespace, model: SceneModel, run: Run | None) ->
     from rsml.evaluation.report import headline_table, per_label_table
     from rsml.prediction.labelling import measure_split
 
-    done = measure_split(
-        model,
-        run,
-        data=options.data,
-        labels=options.labels,
-        root=options.root,
-        split=options.split,
-        out=options.out,
-        batch_size=options.batch_size,
-    )
+    done = measure_split(model, run, **picked(options, "data", "labels", "root", "split", "out", "batch_size"))
     if options.as_json:
         print(json.dumps(done.summary))
         return 0
@@ -243,7 +235,7 @@ def _decided(model: SceneModel, scores: np.ndarray) -> list[str]:
 def _line(model: SceneModel) -> Callable[[str, np.ndarray], None]:
     def show(path: str, scores: np.ndarray) -> None:
         # Of shares all that show are named, not the greatest alone.
-        named = scores >= 0.005 if model.task == "proportions" else model.decide(scores)
+        named = task(model.task).named(scores, model.thresholds)
         present = sorted((column for column, there in enumerate(named) if there), key=lambda column: -scores[column])
         print(f"{path}: " + (", ".join(f"{model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
 

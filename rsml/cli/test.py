@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from rsml.cli.options import SPLITS, add, positive
+from rsml.cli.options import SPLITS, add, picked, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +39,6 @@ def run(options: argparse.Namespace) -> None:
         from rsml.utils.quiet import start_tensorflow
 
         start_tensorflow()  # their scores will be predicted anew
-    found = compare_runs(
-        a, b, metrics=options.metric, split=options.split, root=options.root,
-        resamples=options.resamples, trust=options.trust,
-    )  # fmt: skip
+    given = picked(options, "split", "root", "resamples", "trust")
+    found = compare_runs(a, b, metrics=options.metric, **given)
     print(json.dumps(as_plain(*found)) if options.as_json else table(*found))

@@ -74,7 +74,10 @@ class Comparison:
         """The tables, aligned, and what one seed does not say."""
         from rsml.utils.tables import render
 
-        said = "\n".join(title + render(*rows) for title, rows in self._tables())
+        # A difference stays beside its metric.
+        said = "\n".join(
+            title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
+        )
         if self.runs["seed"].nunique() == 1:
             said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
         return said
@@ -122,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.files.metrics.read_text(encoding="utf-8"))
+    measured = run.evaluation
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
@@ -166,10 +169,11 @@ def compare(
         raise UserError("nothing to compare; give one variant and one seed at least")
     import pandas as pd
 
-    from rsml.tasks import task as task_row
+    from rsml.tasks import task
 
     key = axis_of("--curve", curve)[0] if curve else ""
-    rows, taken = [], []
+    rows: list[dict[str, Any]] = []
+    taken: list[float] = []
     to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
         left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
@@ -182,7 +186,7 @@ def compare(
         else:
             scores = _kept(Run(root / variant.name), split)
         rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or task_row(scores["task"]).headline, key)
+        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
         done.write(root)
     return done
 
@@ -228,6 +232,10 @@ def _number(key: str, value: str) -> float:
 def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
+    Args:
+        runs: One row a variant and seed.
+        metrics: Columns.
+    """
     from rsml.evaluation.scalars import scale_of
 
     for metric in metrics:

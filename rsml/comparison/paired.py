@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rsml.data.options import Task
 from rsml.run import Run
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.text import counted
 

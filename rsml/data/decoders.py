@@ -218,8 +218,8 @@ def _read_tiff(data: bytes) -> Raster:
     compression = tags.get(COMPRESSION, (1,))[0]
     if bits < 8 or compression in (2, 3, 4):  # bilevel, and fax codes
         return _read_with_pillow(data)
-    values = [_tiff_values(data, tags, page) for page in used]
-    values = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+    layers = [_tiff_values(data, tags, page) for page in used]
+    values = layers[0] if len(layers) == 1 else np.concatenate(layers, axis=-1)
     if photometric == _PALETTE:
         colours = np.array(tags[COLORMAP]).reshape(3, -1).T
         # Some writers store 8-bit colours in the 16-bit table; libtiff guesses the same way.

@@ -42,7 +42,7 @@ def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> I
             yield from find_images(found, suffixes)
 
 
-def _lines(lines: Iterable[str] | Iterable[bytes], source: str) -> Iterator[str]:
+def _lines(lines: Iterable[str | bytes], source: str) -> Iterator[str]:
     """The paths on a list: UTF-8 with or without a byte-order mark, one a line; blank lines and `#` are passed over."""
     found = False
     for number, line in enumerate(lines, start=1):

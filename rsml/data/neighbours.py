@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from rsml.data.groups import of_every_image
 from rsml.data.images import ImageError, decode
 from rsml.data.samples import Samples
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger("rsml")
 
@@ -40,7 +40,7 @@ class _Views(NamedTuple):
 
 def find_neighbours(samples: Samples) -> np.ndarray:
     """Returns `(pairs, 2)` rows of images that show the same ground or touch."""
-    views = _Views(*map(np.stack, zip(*of_every_image(_look, samples, "Looking for neighbours"), strict=True)))
+    views = _Views(*map(np.stack, zip(*of_every_image(_look, samples, "looking for neighbours"), strict=True)))
     copies, seams, overlaps = list(_copies(views)), list(_seams(views)), list(_overlaps(views, samples))
     logger.info(
         "neighbours: %d pairs of copies, %d of overlapping tiles, %d with borders that go on in one another",
@@ -109,8 +109,8 @@ def _seams(views: _Views) -> Iterator[tuple[int, int]]:
     """Pairs between whose borders the picture changes hardly more than between rows of pixels inside."""
     step = np.sqrt(((views.edges - views.inner) ** 2).mean(2))  # (samples, 4)
     for side, opposite in ((1, 0), (3, 2)):
-        ends = (_flattened(views.edges[:, number], (1,)) for number in (side, opposite))
-        for row, other in _pairs_above(*ends, _SEAM):
+        one, other_end = (_flattened(views.edges[:, number], (1,)) for number in (side, opposite))
+        for row, other in _pairs_above(one, other_end, _SEAM):
             ours, theirs = views.edges[row, side], views.edges[other, opposite]
             jump = np.sqrt(((ours - theirs) ** 2).mean())
             if jump < step[row, side] + step[other, opposite] and _alike(ours, theirs, 0.8):
@@ -124,7 +124,7 @@ def _overlaps(views: _Views, samples: Samples) -> Iterator[tuple[int, int]]:
     for row, path in enumerate(samples.paths.tolist()):
         folders.setdefault(path.rpartition("/")[0], []).append(row)
     ordered = [sorted(rows, key=lambda row: samples.paths[row]) for rows in folders.values()]
-    with tqdm(total=len(samples), desc="Laying over", unit=" images", delay=1, leave=False, disable=None) as bar:
+    with progress_bar(title="laying over", unit="images", total=len(samples)) as bar:
         for rows in ordered:
             for number, row in enumerate(rows):
                 others = rows[number + 1 : number + 1 + NEAR]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import rsml.data.augment as augmentation
+from rsml.data.augment_options import Augment, check_shape
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
 from rsml.data.samples import Samples
@@ -33,7 +34,7 @@ def training_dataset(
     epochs: int,
     start_epoch: int = 0,
     seed: int = 0,
-    augment: augmentation.Augment | None = None,
+    augment: Augment | None = None,
     cache: str | Path | None = None,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
@@ -67,7 +68,7 @@ def training_dataset(
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
-        augmentation.check_shape(augment, shape)
+        check_shape(augment, shape)
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
@@ -169,7 +170,7 @@ def evaluation_dataset(
 
 @contextlib.contextmanager
 def naming_bad_images(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[None]:
@@ -224,7 +225,7 @@ def _file_names(files: Iterable[str | Path]) -> np.ndarray:
 
 
 def _reader_of_rows(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     shape: tuple[int, int, int],
     cache: str | Path | None,
     bands: Sequence[int] | None,

@@ -28,6 +28,7 @@ class MultilabelPart:
         # A float64 array, so that float32 scores are compared exactly and not with a rounded threshold.
         self.decisions = self.scores > check_threshold(threshold, self.scores.shape[1])
         self.hits = self.labels & self.decisions
+        self.present = self.labels
         self.size = len(self.labels)
 
     @cached_property
@@ -157,6 +158,7 @@ class SinglelabelPart:
         self.classes, self.scores = check_singlelabel(labels, scores)
         self.predicted = self.scores.argmax(1)
         self.size, self.width = self.scores.shape
+        self.present = self.classes[:, None] == np.arange(self.width)
 
     @cached_property
     def rank(self) -> np.ndarray:
@@ -224,8 +226,7 @@ class SinglelabelView:
     @cached_property
     def average_precision(self) -> np.ndarray:
         """Of each class against the rest, `(resamples, classes)`."""
-        one_hot = self.part.classes[:, None] == np.arange(self.part.width)
-        return average_precision(one_hot, self.part.scores, self.weights)
+        return average_precision(self.part.present, self.part.scores, self.weights)
 
 
 SINGLELABEL: dict[str, Callable[[SinglelabelView], np.ndarray]] = {

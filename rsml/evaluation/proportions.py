@@ -44,6 +44,11 @@ class ProportionsPart:
         self.classes, self.predicted = self.labels.argmax(axis=1), self.scores.argmax(axis=1)
 
     @cached_property
+    def present(self) -> np.ndarray:
+        """The class that dominates each image, `(images, classes)`."""
+        return self.one_hot(self.classes) > 0
+
+    @cached_property
     def error(self) -> np.ndarray:
         """Absolute error of each share, `(images, classes)`."""
         return np.abs(self.labels - self.scores)

@@ -13,6 +13,7 @@ import rasterio
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
@@ -20,6 +21,7 @@ from rsml.figures.style import DARK, GREY, bare_frame, label_colours, shorten
 from rsml.mapping.label_map import top_labels
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
+from rsml.tasks import task
 
 _CELLS, _PIXELS = 512, 1000
 _LEGEND, _PANELS = 16, 8
@@ -56,7 +58,7 @@ def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[
     frames = _Frames(scene, span)
     shown = _by_share(top, len(model.labels))
     panels = [k for k in np.argsort(-decisions.sum(axis=(0, 1)), kind="stable") if decisions[..., k].any()]
-    panels = panels[: _PANELS if model.task == "multi-label" else 0]
+    panels = panels[: _PANELS if task(model.task).thresholds else 0]
     figure, large, small = _layout(frames.aspect, len(panels))
     frames.show(large[0], image)
     large[0].set_title(shorten(Path(scene.path).name, 48), fontsize=10, color=DARK)
@@ -127,8 +129,8 @@ def _layout(aspect: float, panels: int) -> tuple[Figure, list[Axes], list[Axes]]
     width = beside * side + 2.4
     large, small = side * aspect + 0.5, min((width - 0.5) / columns * aspect + 0.3, 3.2)
     heights = [large] * (2 // beside) + [small] * rows
-    figure = Figure(figsize=(width, sum(heights) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
+    figure = Figure(figsize=(width, sum(heights) + 0.2), layout=layout)
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
 
     def line(row: int, places: int, filled: int) -> list[Axes]:

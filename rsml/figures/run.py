@@ -102,7 +102,9 @@ def _shares(run: Measured) -> Figure:
     return charts.shares(run.part.labels, run.scores, run.part.label_names)
 
 
-def _label_graph(run: Measured) -> Figure:
+def _label_graph(run: Measured) -> Figure | None:
+    if len(run.samples.label_names) < 2:
+        return None
     counts = cooccurrence(run.samples.part("train").labels)
     return charts.label_graph(counts, run.samples.label_names, run.graph_threshold)
 

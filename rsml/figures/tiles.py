@@ -141,7 +141,7 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
 
 def _palette(names: list[str]) -> np.ndarray:
     """(classes + 1, 3) uint8; the last is what has no class."""
-    spare = itertools.cycle(matplotlib.colormaps["tab20"].colors)
+    spare = itertools.cycle(matplotlib.colormaps["tab20"](number)[:3] for number in range(20))
     chosen = [colour or next(spare) for colour in label_colours(names)]
     return np.round(255 * np.array([*chosen, matplotlib.colors.to_rgb(UNKNOWN)])).astype(np.uint8)
 

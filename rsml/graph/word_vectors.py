@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.data.spelling import words_of
+from rsml.data.spelling import spellings_of, words_of
 from rsml.graph.glove import WIDTHS, glove_vectors
 from rsml.utils.errors import UserError
 
@@ -40,8 +40,8 @@ def word_vectors(
 
     Args:
         label_names: the labels, in the order of the graph.
-        source: None for the built-in table (104 words, width 100); `"glove-300d"` (or 50, 100, 200) for GloVe 6B, fetched
-            once; the path of a GloVe text file of any width (plain, gzip, or a zip with one file); `"one-hot"`;
+        source: None for the built-in table (104 words, width 100); `"glove-300d"` (or 50, 100, 200) for GloVe 6B,
+            fetched once; the path of a GloVe text file of any width (plain, gzip, or a zip with one file); `"one-hot"`;
             `"random"`; or an array `(labels, width)`.
         seed: seed of `"random"`. A label's random vector depends on its name, not on its place.
         width: width of `"random"`.
@@ -66,8 +66,8 @@ def word_vectors(
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(
-            f'word vectors: no file "{source}"; give "glove-300d", the path of a GloVe text file, "one-hot" or "random", or leave it '
-            f"out for {_BUILT_IN}"
+            f'word vectors: no file "{source}"; give "glove-300d", the path of a GloVe text file, '
+            f'"one-hot" or "random", or leave it out for {_BUILT_IN}'
         )
     return _average(names, lambda wanted: _read_text(path, wanted), str(path))
 
@@ -102,12 +102,7 @@ def _average(names: list[str], read: _Reader, where: str, cut: bool = False) -> 
 
 def _forms(word: str, cut: bool) -> list[tuple[str, ...]]:
     """The spellings under which a word may be found, best first; each is one word, or two to be averaged."""
-    endings = (("s", ""), ("es", ""), ("ies", "y"))
-    singular = [word[: -len(ending)] + instead for ending, instead in endings if word.endswith(ending)]
-    plural = [word + "s", word + "es", word[:-1] + "ies"]
-    pairs = (("our", "or"), ("or", "our"), ("re", "er"), ("er", "re"), ("grey", "gray"), ("gray", "grey"))
-    other = [word.replace(one, instead) for one, instead in pairs]
-    single = [(form,) for form in dict.fromkeys([word, *singular, *plural, *other]) if len(form) > 1]
+    single = [(form,) for form in spellings_of(word)]
     return single + [(word[:end], word[end:]) for end in range(3, len(word) - 2) if cut]
 
 

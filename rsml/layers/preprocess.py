@@ -42,8 +42,13 @@ class Preprocess(keras.layers.Layer):
         bands: How many bands the images have.
         mean: What is subtracted, one number a band, in the order of the input. Default: the mode's.
         scale: What is divided by, one number a band. Default: the mode's.
+        band_names: What the bands are called, in the order of the input, where that is known; it goes with the model.
 
     Input and output: `(batch, height, width, bands)`.
+
+    Example:
+        >>> float(Preprocess("tf")(np.full((1, 8, 8, 3), 255))[0, 0, 0, 0])
+        1.0
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Preprocess(keras.layers.Layer):
         bands: int = 3,
         mean: Sequence[float] | None = None,
         scale: Sequence[float] | None = None,
+        band_names: Sequence[str] | None = None,
         **kwargs,
     ):
         # Half precision would round the raw pixels before they are scaled.
@@ -65,7 +71,8 @@ class Preprocess(keras.layers.Layer):
         self.bands = int(bands)
         self.mean = tuple(map(float, mean)) if mean is not None else extend(known_mean, self.bands)
         self.scale = tuple(map(float, scale)) if scale is not None else extend(known_scale, self.bands)
-        for name, values in (("mean", self.mean), ("scale", self.scale)):
+        self.band_names = tuple(band_names) if band_names else None
+        for name, values in (("mean", self.mean), ("scale", self.scale), ("band_names", self.band_names or self.mean)):
             if len(values) != self.bands:
                 raise ValueError(f"Preprocess {name} must have one number a band ({self.bands}); got {len(values)}.")
         if not all(self.scale):
@@ -87,13 +94,14 @@ class Preprocess(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {
+        config = {
             **super().get_config(),
             "mode": self.mode,
             "bands": self.bands,
             "mean": list(self.mean),
             "scale": list(self.scale),
         }
+        return {**config, "band_names": list(self.band_names)} if self.band_names else config
 
 
 def extend(values: Sequence[float], bands: int) -> tuple[float, ...]:

@@ -27,6 +27,11 @@ class ScenePredictions(keras.layers.Layer):
         promise: What the thresholds promise, as a JSON-like dictionary; see `rsml.evaluation.promises`.
 
     Input and output: `(batch, labels)`.
+
+    Example:
+        >>> layer = ScenePredictions(["sea", "trees"], thresholds=[0.5, 0.3])
+        >>> layer(np.zeros((1, 2))).numpy().tolist()
+        [[0.5, 0.5]]
     """
 
     def __init__(

@@ -120,9 +120,12 @@ class SIGNA(keras.layers.Layer):
     Output shape: the same.
 
     Example:
-        >>> counts = rsml.graph.cooccurrence(training_labels)
-        >>> layer = SIGNA(rsml.graph.threshold_graph(counts), rsml.graph.word_vectors(label_names))
-        >>> weighted = layer(feature_maps)
+        >>> from rsml import graph
+        >>> training_labels = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
+        >>> label_graph = graph.threshold_graph(graph.cooccurrence(training_labels))
+        >>> layer = SIGNA(label_graph, graph.word_vectors(["sea", "sand", "trees"]), heads=2)
+        >>> layer(np.ones((1, 16, 16, 32))).shape
+        TensorShape([1, 16, 16, 32])
 
     Reference:
         Liu et al., Semantic Interleaving Global Channel Attention for Multilabel Remote Sensing Image Classification,

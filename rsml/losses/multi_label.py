@@ -59,6 +59,11 @@ class AsymmetricLoss(_LogitLoss):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
+    Example:
+        >>> loss = AsymmetricLoss(gamma_negative=0, gamma_positive=0, clip=0)  # binary cross entropy
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.6931
+
     Reference:
         Ridnik et al., "Asymmetric loss for multi-label classification", ICCV 2021.
     """
@@ -119,6 +124,10 @@ class FocalLoss(_LogitLoss):
 
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
+
+    Example:
+        >>> round(float(FocalLoss(gamma=2, alpha=None)([[1.0]], [[0.5]])), 4)  # 0.5^2 ln 2
+        0.1733
 
     Reference:
         Lin et al., "Focal loss for dense object detection", ICCV 2017.

@@ -21,6 +21,11 @@ class TeacherConsistency(keras.losses.Loss):
     Shapes:
         Teacher's logits `(batch, classes)` in the labels' place, student's logits `(batch, classes)`.
 
+    Example:
+        >>> logits = [[0.0, 0.0]]
+        >>> round(float(TeacherConsistency()(logits, logits)), 4)  # ln 2 over two classes
+        0.3466
+
     Reference:
         Li et al., "Geographical knowledge-driven representation learning for remote sensing images" (GeoKR), TGRS
         2021.

@@ -83,7 +83,7 @@ def map_scenes(
     todo = [job for job in jobs if not job.finished]
     if todo:
         _label(model, todo, batch_size)
-    return [SceneMap(job.folder, job.finished) for job in jobs], bad
+    return [SceneMap(job.folder, job.finished or {}) for job in jobs], bad
 
 
 class _Batches:
@@ -109,7 +109,7 @@ class _Batches:
 
     def flush(self) -> None:
         """Labels what there is; a smaller last batch is filled up, since for another shape TensorFlow traces anew."""
-        scores = np.zeros((0, len(self.model.labels)), np.float32)
+        scores: np.ndarray = np.zeros((0, len(self.model.labels)), np.float32)
         if self._filled:
             self._images[self._filled :] = 0
             scores = np.asarray(self.model.model.predict_on_batch(self._images), np.float32)[: self._filled]

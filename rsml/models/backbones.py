@@ -1,57 +1,28 @@
 """From a name or a file to a network that takes raw pixels and ends in a feature map."""
 
-import difflib
-import inspect
 import logging
 import math
 import re
-import socket
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import keras
 
 from rsml.layers.preprocess import MODES, Preprocess, extend
 from rsml.models.insert import insert_after
-from rsml.models.resnet import hub_name, resnet
-from rsml.models.small import small
+from rsml.models.names import HUB, backbone_names, hub_preset, known, twin
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 from rsml.weights.arrays import find_weights
 from rsml.weights.ice import ice_pixels
 from rsml.weights.load import adapt_layer, load_weights
-from rsml.weights.models import load_model
+from rsml.weights.models import load_model, model_config
+from rsml.weights.published import IMAGENET, imagenet_file, sensor_of
 from rsml.weights.report import LoadReport
 
 logger = logging.getLogger(__name__)
 
-# How each family of keras.applications was trained. Those that can scale inside are built without it, so that the one
-# Preprocess layer in front does it for any number of bands; only EfficientNet (B0 to B7) always scales inside.
-_FAMILIES = {
-    "convnext": "torch",
-    "densenet": "torch",
-    "efficientnet": "none",
-    "efficientnet_v2": "torch",
-    "inception_resnet_v2": "tf",
-    "inception_v3": "tf",
-    "mobilenet": "tf",
-    "mobilenet_v2": "tf",
-    "mobilenet_v3": "tf",
-    "nasnet": "tf",
-    "resnet": "caffe",
-    "resnet_v2": "tf",
-    "vgg16": "caffe",
-    "vgg19": "caffe",
-    "xception": "tf",
-}
-_SCALED_OTHERWISE = dict.fromkeys(("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"), "signed")
-_OWN = {"small": (small, "tf"), "resnet18": (partial(resnet, "resnet18"), "torch")}
-_SMALLEST = 32
 _SCALERS = (Preprocess, keras.layers.Rescaling, keras.layers.Normalization)
 
 
@@ -114,17 +85,18 @@ def load_backbone(
     """Builds or loads a backbone.
 
     Args:
-        name: A `keras.applications` name in any spelling ("ResNet50", "efficientnet-b0"), "resnet18", "small",
-            "keras_hub:<preset>" where keras-hub is installed, a `.keras` or whole-model `.h5` file, a run folder, or a
-            functional Keras model. Models are cut at their last feature map before pooling.
+        name: One of ours in torchvision's spelling ("resnet50", "swin_t"), "small", "keras:ResNet50" and so on for
+            `keras.applications` (see `rsml.models.names.known`), "keras_hub:<preset>" where keras-hub is installed, a
+            `.keras` or whole-model `.h5` file, a run folder, or a functional Keras model. Models are cut at their last
+            feature map before pooling.
         image_size: Height and width of the images, or one number for both.
-        weights: "imagenet", a weights file or run folder (see `load_weights`), or None: a random start for a name, and
-            the weights that it comes with for a file or model.
+        weights: "imagenet" ("imagenet_v2": torchvision's later recipe), a weights file or run folder (see
+            `load_weights`), or None: a random start for a name, and the weights that it comes with for a file or model.
         bands: Bands of the images. A network made for another number gets a first convolution adapted from its
             weights, by the rule of `adapt_bands`; the means and scales in front are extended by their average.
         preprocess: A mode of `Preprocess`, or such a layer. None takes what belongs to the name. A file or model must
             be told, unless a Preprocess, Rescaling or Normalization layer before its first weights shows that it takes
-            raw pixels.
+            raw pixels. Weights of a run, or of satellite images in a file named as TorchGeo names it, bring theirs.
         trust: Load a model file that carries code (Lambda layers).
     """
     size = _image_size(image_size)
@@ -132,25 +104,28 @@ def load_backbone(
         raise UserError(f"bands must be a whole number of at least 1; got {bands!r}.")
     if isinstance(preprocess, str) and preprocess not in MODES:
         raise UserError(f"There is no preprocessing {preprocess!r}; choose one of {', '.join(MODES)}.")
-    report = None
+    report, chosen = None, None
     if isinstance(name, keras.Model) or _is_path(str(name)):
         title, core = _given(name, trust)
         core, pretrained, mode = _cut(title, core), True, None
         file = None if isinstance(name, keras.Model) else find_weights(name)
         preprocess = pixels_of(title, core, preprocess, file)
         core = with_bands(core, bands)
-    elif str(name).startswith("keras_hub:"):
-        title, pretrained = str(name).removeprefix("keras_hub:"), weights == "imagenet"
-        core, mode = _hub(title, size, pretrained)
+    elif str(name).startswith(HUB):
+        title, pretrained = str(name).removeprefix(HUB), weights == "imagenet"
+        core, mode = hub_preset(title, size, pretrained)
         if mode is None and preprocess is None:
-            raise UserError(f"How keras_hub:{title} wants its pixels is not in the preset: give preprocess=.")
+            raise UserError(f"How {HUB}{title} wants its pixels is not in the preset: give preprocess=.")
         core = with_bands(_cut(title, core), bands, keep=pretrained)
     else:
-        title, build, mode = _known(str(name))
-        pretrained = weights == "imagenet"
-        if weights is not None and not pretrained and preprocess is None:
-            preprocess = _learned_with(find_weights(weights))
-        core = _build(title, build, size, bands, pretrained)
+        found = known(str(name))
+        title, mode = found.name, found.mode
+        pretrained = weights == "imagenet" and not found.own
+        if weights in IMAGENET and not pretrained:
+            weights = imagenet_file(title, str(weights))
+        elif weights is not None and not pretrained and preprocess is None:
+            preprocess, chosen = _learned_with(find_weights(weights), bands)
+        core = with_bands(found.build(size, bands, pretrained), bands, keep=pretrained)
     model = compose(title, core, size, bands, preprocess_layer(preprocess or mode, bands))
     if weights == "imagenet":
         matched = {layer.name: layer.name for layer in model.layers if layer.weights}
@@ -158,17 +133,13 @@ def load_backbone(
         counts = (model.count_params(), model.count_params())
         report = LoadReport("ImageNet", matched=matched, adapted=adapted, parameters=counts)
     elif weights is not None:
-        report = load_weights(model, weights)
+        report = load_weights(model, weights, chosen)
         if report.parameters[0] < report.parameters[1] / 2:
             # Names that Keras made up let a few layers of any two networks look alike.
-            raise UserError(f"{weights} is of another architecture than {title}: {report.text()}")
+            other = f" If it is of {keras_name}, name that backbone." if (keras_name := twin(title)) else ""
+            raise UserError(f"{weights} is of another architecture than {title}: {report.text()}{other}")
         pretrained = True
     return Backbone(title, model, pretrained, report)
-
-
-def backbone_names() -> list[str]:
-    """All names that `load_backbone` builds by itself."""
-    return sorted([*_OWN, *_applications()])
 
 
 def smallest_image_size(backbone: Backbone, side: int) -> int | None:
@@ -194,42 +165,6 @@ def smallest_image_size(backbone: Backbone, side: int) -> int | None:
     return works
 
 
-# ---- names ----------------------------------------------------------------------------------------------------------
-
-
-def _applications() -> dict[str, Callable]:
-    return {
-        name: item
-        for name, item in vars(keras.applications).items()
-        if inspect.isfunction(item) and "include_top" in inspect.signature(item).parameters
-    }
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _known(name: str) -> tuple[str, Callable, str]:
-    """A known backbone's name in its own spelling, its builder, and its preprocessing."""
-    spelled = {_plain(known): known for known in backbone_names()}
-    if _plain(name) not in spelled:
-        near = difflib.get_close_matches(_plain(name), spelled, n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(spelled[key] for key in near)}?"
-            if near
-            else f"known are {', '.join(spelled.values())}."
-        )
-        raise UserError(f"There is no backbone {name!r} (nor a file of that name); {hint}")
-    name = spelled[_plain(name)]
-    if name in _OWN:
-        return name, *_OWN[name]
-    build = _applications()[name]
-    family = build.__module__.rsplit(".", 1)[-1]
-    if family not in _FAMILIES:
-        raise UserError(f"The preprocessing of {name} is not known here; give preprocess= and the model as a file.")
-    return name, build, _SCALED_OTHERWISE.get(name, _FAMILIES[family])
-
-
 def _is_path(name: str) -> bool:
     return name.endswith((".keras", ".h5", ".hdf5")) or ("/" in name and ":" not in name) or Path(name).is_dir()
 
@@ -239,114 +174,6 @@ def _image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     if len(sizes) != 2 or not all(isinstance(side, int) and side > 0 for side in sizes):
         raise UserError(f"image_size must be one or two whole numbers of pixels; got {size!r}.")
     return sizes
-
-
-# ---- building -------------------------------------------------------------------------------------------------------
-
-
-def _build(name: str, build: Callable, size: tuple[int, int], bands: int, imagenet: bool) -> keras.Model:
-    if name in _OWN:
-        if min(size) < _SMALLEST:
-            raise _too_small(name, size, _SMALLEST)
-        if imagenet:
-            core = _own_imagenet(name, size)
-            return with_bands(core, bands)
-        return build(size, bands)
-    options = {"include_preprocessing": False} if "include_preprocessing" in inspect.signature(build).parameters else {}
-    try:
-        with warnings.catch_warnings(), _impatient_network():
-            warnings.simplefilter("ignore")
-            core = build(weights="imagenet" if imagenet else None, include_top=False, input_shape=(*size, 3), **options)
-    except Exception as error:
-        smallest = re.search(r"at least (\d+)x\d+", str(error))
-        if smallest:
-            raise _too_small(name, size, int(smallest[1])) from None
-        if imagenet and not isinstance(error, (ValueError, TypeError)):
-            raise UserError(
-                f"The ImageNet weights of {name} could not be fetched ({reason_of(error)}); connect to the "
-                "network once, or give weights= a file (.weights.h5, .h5, .keras) of this architecture."
-            ) from None
-        if isinstance(error, ValueError):
-            raise UserError(f"{name} cannot be built for images of {size[0]} x {size[1]}: {reason_of(error)}") from None
-        raise
-    if not imagenet and build.__module__.endswith(".efficientnet"):
-        # Its ImageNet graph has one more layer than its random one. It is always built in, so that all published and
-        # fine-tuned weights mean the same.
-        norm = next(layer for layer in core.layers if isinstance(layer, keras.layers.Normalization))
-        scale = [1 / math.sqrt(deviation) for deviation in (0.229, 0.224, 0.225)]
-        core = insert_after(core, norm.name, keras.layers.Rescaling(scale, name="imagenet_rescaling"))
-    return with_bands(core, bands, keep=imagenet)
-
-
-def _own_imagenet(name: str, size: tuple[int, int]) -> keras.Model:
-    if name != "resnet18":
-        raise UserError(
-            f"{name} has no ImageNet weights; start at random (--set model.weights=None), or name another backbone."
-        )
-    core = resnet("resnet18", size)
-    try:
-        import keras_hub  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "The ImageNet weights of resnet18 are not in Keras: give weights= torchvision's file "
-            "(https://download.pytorch.org/models/resnet18-f37072fd.pth), or install keras-hub."
-        ) from None
-    source = _cut("resnet_18_imagenet", _hub("resnet_18_imagenet", size, True)[0])
-    ours = {layer.name: layer for layer in core.layers}
-    for layer in source.layers:
-        if layer.weights:
-            ours[hub_name(layer.name)].set_weights(layer.get_weights())
-    return core
-
-
-def _hub(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[keras.Model, Preprocess | str | None]:
-    try:
-        import keras_hub
-    except ImportError:
-        raise UserError(
-            f"The backbone keras_hub:{preset} needs keras-hub: pip install keras-hub, or name another backbone."
-        ) from None
-    try:
-        with _impatient_network():
-            core = keras_hub.models.Backbone.from_preset(preset, load_weights=pretrained, image_shape=(*size, 3))
-    except Exception as error:
-        raise UserError(
-            f"keras-hub cannot give {preset!r}: {reason_of(error)}; check the preset's name and the "
-            "network, or give the folder of a downloaded preset."
-        ) from None
-    try:
-        return core, _converter_mode(keras_hub.layers.ImageConverter.from_preset(preset))
-    except Exception:  # a preset without one says nothing of its pixels, and keras-hub raises many types
-        return core, None
-
-
-def _converter_mode(converter: keras.layers.Layer) -> Preprocess | str:
-    """keras-hub scales as `pixels * scale + offset`."""
-    scale, offset = getattr(converter, "scale", None), getattr(converter, "offset", None)
-    if scale is None and offset is None:
-        return "none"
-    scales = [float(scale or 1)] * 3 if not isinstance(scale, (list, tuple)) else [float(value) for value in scale]
-    offsets = [float(offset or 0)] * 3 if not isinstance(offset, (list, tuple)) else [float(value) for value in offset]
-    mean = [-offset / scale for offset, scale in zip(offsets, scales, strict=True)]
-    return Preprocess("custom", mean=mean, scale=[1 / scale for scale in scales])
-
-
-@contextmanager
-def _impatient_network(seconds: float = 30.0) -> Iterator[None]:
-    # Keras's downloads have no time limit of their own.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _too_small(name: str, size: tuple[int, int], smallest: int) -> UserError:
-    return UserError(
-        f"Images of {size[0]} x {size[1]} pixels are too small for {name}, which needs {smallest} x {smallest}; "
-        "raise image_size or name another backbone."
-    )
 
 
 # ---- models that exist ----------------------------------------------------------------------------------------------
@@ -392,7 +219,7 @@ def pixels_of(
     if carried is not None:
         return None
     if not own and preprocess is None and file is not None:
-        preprocess = _learned_with(file)
+        preprocess = ice_pixels(file)
     if not own and preprocess is None:
         raise UserError(
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
@@ -401,11 +228,34 @@ def pixels_of(
     return preprocess
 
 
-def _learned_with(file: Path) -> str | None:
+def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
+    """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
     mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
-    return mode
+        return mode, None
+    sensor = sensor_of(file)
+    if sensor is None:
+        return _carried(file), None
+    chosen = sensor.chosen(bands)
+    if not chosen:
+        raise UserError(
+            f"{file.name} learned on {len(sensor.bands)} bands ({', '.join(sensor.bands)}), the images have {bands}; "
+            "choose the same with data.bands, in this order, or give model.preprocess= to have it adapted all the same."
+        )
+    names, (low, high) = ", ".join(sensor.bands[band] for band in chosen), sensor.values
+    logger.info("%s: takes %s in this order, with data.value_range=[%g, %g]", file.name, names, low, high)
+    return sensor.preprocess(chosen), chosen
+
+
+def _carried(file: Path) -> Preprocess | None:
+    """The preprocessing in a whole model of ours."""
+    try:
+        listed = model_config(file)["config"]["layers"]
+    except (UserError, KeyError, TypeError):  # weights alone, or no functional model
+        return None
+    found = [layer["config"] for layer in listed if layer.get("registered_name") == "rsml>Preprocess"]
+    return Preprocess.from_config(found[0]) if found else None
 
 
 def _front(model: keras.Model) -> list:
@@ -444,6 +294,7 @@ def with_bands(model: keras.Model, bands: int, keep: bool = True) -> keras.Model
                 config[key] = list(extend(config[key], bands))
         if "bands" in config:
             config["bands"] = bands
+        config.pop("band_names", None)
         made[id(layer)] = type(layer).from_config(config)
         return made[id(layer)]
 
@@ -483,5 +334,5 @@ def compose(title: str, core: keras.Model, size: tuple[int, int], bands: int, la
     except ValueError as error:
         raise UserError(
             f"{title} was made for images of {core.input_shape[1]} x {core.input_shape[2]} and cannot take "
-            f"{size[0]} x {size[1]}: {reason_of(error)}"
+            f"{size[0]} x {size[1]}: {in_a_line(error)}"
         ) from None

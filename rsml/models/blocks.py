@@ -10,7 +10,10 @@ from rsml.layers.tokens import LayerScale
 Builder = Callable[[tuple[int, int], int], keras.Model]
 """Image size and bands to a network of scaled pixels that ends in a feature map."""
 
-_INITIALIZER = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+
+def initializer() -> keras.initializers.Initializer:
+    """Random kernels of convolutions before ReLUs, depthwise ones too."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
 def scaled_pixels(image_size: tuple[int, int], bands: int) -> keras.KerasTensor:
@@ -22,9 +25,7 @@ def convolve(x: Any, width: int, kernel: int, stride: int, name: str, *, bias: b
     """A convolution with zeros on both sides ("same" of Keras pads one side only where the stride is 2)."""
     if kernel > 1:
         x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return keras.layers.Conv2D(
-        width, kernel, stride, use_bias=bias, kernel_initializer=_INITIALIZER.clone(), name=name
-    )(x)
+    return keras.layers.Conv2D(width, kernel, stride, use_bias=bias, kernel_initializer=initializer(), name=name)(x)
 
 
 def batch_norm(x: Any, name: str) -> Any:

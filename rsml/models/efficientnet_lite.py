@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from rsml.models.blocks import Builder, scaled_pixels
+from rsml.models.blocks import Builder, initializer, scaled_pixels
 
 # (blocks, kernel, stride, expansion, width) of each stage of Lite0; others are wider and deeper.
 _STAGES = (
@@ -68,7 +68,7 @@ def _block(x: Any, kernel: int, stride: int, expansion: int, width: int, name: s
         y = _convolve(y, expansion * x.shape[-1], 1, 1, f"{name}_expand", f"{name}_expand_bn")
         y = keras.layers.ReLU(6.0, name=f"{name}_expand_relu6")(y)
     y = keras.layers.DepthwiseConv2D(
-        kernel, stride, "same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_dw"
+        kernel, stride, "same", use_bias=False, depthwise_initializer=initializer(), name=f"{name}_dw"
     )(y)
     y = keras.layers.ReLU(6.0, name=f"{name}_dw_relu6")(_norm(y, f"{name}_dw_bn"))
     y = _convolve(y, width, 1, 1, f"{name}_project", f"{name}_project_bn")
@@ -76,7 +76,9 @@ def _block(x: Any, kernel: int, stride: int, expansion: int, width: int, name: s
 
 
 def _convolve(x: Any, width: int, kernel: int, stride: int, name: str, norm: str) -> Any:
-    x = keras.layers.Conv2D(width, kernel, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
+    x = keras.layers.Conv2D(width, kernel, stride, "same", use_bias=False, kernel_initializer=initializer(), name=name)(
+        x
+    )
     return _norm(x, norm)
 
 

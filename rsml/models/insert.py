@@ -2,7 +2,8 @@
 
 import keras
 
-from rsml.models.surgery import output_of, rebuild, require_functional, resolve, stages_of
+from rsml.layers.tokens import MapToTokens, TokensToMap
+from rsml.models.surgery import calls, output_of, rebuild, require_functional, resolve, stages_of
 from rsml.utils.errors import UserError
 from rsml.utils.guard.faults import reason_of
 
@@ -16,6 +17,9 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
     model that shares its layers and weights with the one given (nothing is copied), is not compiled, and saves and
     loads like any other. A stage name means the layer that ends the stage (see `stages_of`), so a second insertion at
     the same stage comes after the first. Use `output_of(model, name)` for a layer's tensor in the new model.
+
+    In a network of tokens (ViT), a layer put after tokens sees their patches as a map; the class token and registers go
+    around it. At the end of a stage there is such a map already.
 
     Args:
         model: A functional or sequential model; models nested in it are dissolved into their layers.
@@ -36,14 +40,21 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
     if isinstance(tensor._keras_history.operation, keras.layers.InputLayer):
         return rebuild(model, inputs=(inputs := _input_like(tensor)), start=_attach(layer, name, inputs))
     inserted = []
+    grid = _grid_of(model) if len(tensor.shape) == 3 else None
+    patches = {}
 
     def after(called, outputs):
+        if called.name == grid:
+            patches["map"] = outputs
         if called.name != name:
             return outputs
         if isinstance(outputs, (list, tuple, dict)):
             raise UserError(f"The layer {name!r} has several outputs; insert after a layer that has one.")
         inserted.append(layer)
-        return _attach(layer, name, outputs)
+        if grid is None:
+            return _attach(layer, name, outputs)
+        laid_out = TokensToMap(name=f"{layer.name}_map")([outputs, patches["map"]])
+        return MapToTokens(name=f"{layer.name}_tokens")([outputs, _attach(layer, name, laid_out)])
 
     try:
         return rebuild(model, after=after)
@@ -52,6 +63,15 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
             f"{layer.name!r} cannot be put after {name!r}: the layers behind it do not take its output "
             f"({reason_of(error)})."
         ) from None
+
+
+def _grid_of(model: keras.Model) -> str | None:
+    """The layer whose map of patches became the tokens of a model; None where there are none."""
+    listed = calls(model)
+    for call in listed:
+        if isinstance(call.layer, TokensToMap):
+            return next(listed[i].name for i in call.inputs if listed[i].is_map)
+    return None
 
 
 def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -74,14 +74,3 @@ def _block(x: keras.KerasTensor, form: _Form, factor: int, stride: int, name: st
 
 
 BUILDERS: dict[str, Builder] = {name: partial(resnet, name) for name in _FORMS}
-
-
-def hub_name(name: str) -> str:
-    """Turns the layer names of keras-hub's `resnet_18_imagenet` into torchvision's."""
-    if name in ("conv1_conv", "conv1_bn"):
-        return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
-    stack, block, place, part = name.removeprefix("stack").replace("block", "").split("_")
-    own = f"layer{int(stack) + 1}_{block}"
-    if place == "0":
-        return f"{own}_downsample_{0 if part == 'conv' else 1}"
-    return f"{own}_{part}{place}"

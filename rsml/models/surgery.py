@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.utils.errors import UserError
 from rsml.utils.guard.faults import reason_of
 
@@ -197,8 +198,11 @@ def require_functional(model: Any) -> None:
 
 def feature_map(model: keras.Model) -> keras.KerasTensor:
     """Finds the last `(batch, height, width, channels)` tensor before global pooling or flattening."""
-    last = None
-    for call in calls(model):
+    listed = calls(model)
+    laid_out = [index for index, call in enumerate(listed) if isinstance(call.layer, TokensToMap)]
+    # Behind a network of tokens the map of patches begins anew.
+    last = listed[laid_out[-1]] if laid_out else None
+    for call in listed[laid_out[-1] :] if laid_out else listed:
         if not call.bottleneck:
             continue
         if last is not None and (isinstance(call.layer, _HEADS) or not call.is_map):
@@ -220,9 +224,14 @@ def stages_of(model: keras.Model) -> dict[str, str]:
     A network whose cells skip over each other all the way (NASNet) has no such layer; there it is the last merge of
     that stride. Strides that a network never has are left out, so VGG16's stage 4 is its last pooling. A layer that was
     inserted at the end of a stage is that end from then on.
+
+    In a network of tokens (ViT) each quarter of the blocks is a stage, and ends at the map of its patches.
     """
     result = {}
-    listed = [call for call in calls(model) if call.is_map and not call.layer_is_input]
+    every = calls(model)
+    if any(isinstance(call.layer, TokensToMap) for call in every):
+        return _stages_of_tokens(model, every)
+    listed = [call for call in every if call.is_map and not call.layer_is_input]
     for stage, stride in STAGES.items():
         members = [call for call in listed if call.stride == stride and not isinstance(call.layer, _PADS)]
         trunk = [index for index, call in enumerate(members) if call.bottleneck]
@@ -230,6 +239,15 @@ def stages_of(model: keras.Model) -> dict[str, str]:
         if trunk or merges:
             result[stage] = members[max(trunk[-1:] + merges[-1:])].name
     return result
+
+
+def _stages_of_tokens(model: keras.Model, listed: list[Call]) -> dict[str, str]:
+    ends = {}
+    for call in listed:
+        if isinstance(call.layer, MapToTokens) and call.layer.stage is not None:
+            ends[f"stage{call.layer.stage}"] = next(listed[i].name for i in call.inputs if listed[i].is_map)
+    last = feature_map(model)
+    return {**ends, "stage4": next(call.name for call in listed if any(x is last for x in call.outputs))}
 
 
 def output_of(model: keras.Model, layer_name: str) -> keras.KerasTensor:

@@ -74,9 +74,7 @@ def _block(x: Any, form: _Form, heads: int, shifted: int, name: str) -> Any:
 
 def _merge(x: Any, form: _Form, name: str) -> Any:
     """Halves a map: four neighbours become one of twice the channels."""
-    _, height, width, channels = x.shape
-    if height % 2 or width % 2:
-        x = keras.layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{name}_pad")(x)
+    channels = x.shape[-1]
     x = MergeNeighbors(name=f"{name}_neighbors")(x)
     if not form.second:
         x = layer_norm(x, f"{name}_norm", _EPSILON)
@@ -86,20 +84,25 @@ def _merge(x: Any, form: _Form, name: str) -> Any:
 
 @keras.saving.register_keras_serializable("rsml")
 class MergeNeighbors(keras.layers.Layer):
-    """Puts the channels of each 2 x 2 neighbours side by side, first the rows and then the columns of the second.
+    """Puts the channels of each 2 x 2 neighbours side by side: the upper left, the lower left, and the right ones.
 
-    Input shape: `(batch, height, width, channels)`, even sizes.
+    Zeros fill up an odd row or column.
 
-    Output shape: `(batch, height / 2, width / 2, 4 * channels)`.
+    Input shape: `(batch, height, width, channels)`.
+
+    Output shape: `(batch, ceil(height / 2), ceil(width / 2), 4 * channels)`.
     """
 
     def call(self, inputs: Any) -> Any:
+        _, height, width, _ = inputs.shape
+        if height % 2 or width % 2:
+            inputs = keras.ops.pad(inputs, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         places = [inputs[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return keras.ops.concatenate(places, axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
         batch, height, width, channels = input_shape
-        return batch, height // 2, width // 2, 4 * channels
+        return batch, -(-height // 2), -(-width // 2), 4 * channels
 
 
 BUILDERS: dict[str, Builder] = {name: partial(swin, name) for name in _FORMS}

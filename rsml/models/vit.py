@@ -80,3 +80,8 @@ def _block(x: Any, grid: Any, form: _Form, name: str) -> Any:
 
 
 BUILDERS: dict[str, Builder] = {name: partial(vit, name) for name in _FORMS}
+
+
+def patch_of(name: str) -> int:
+    """The side of a network's patches."""
+    return _FORMS[name].patch

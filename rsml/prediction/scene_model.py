@@ -11,14 +11,14 @@ import keras
 import numpy as np
 
 from rsml.data.images import ImageError
-from rsml.data.options import Data, Task
+from rsml.data.options import Data
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.prediction.find_model import check_model_name, find_model
 from rsml.run import Run
-from rsml.tasks import task
+from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.weights.arrays import find_weights

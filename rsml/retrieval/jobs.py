@@ -191,8 +191,9 @@ def measure_run(run: Run) -> dict[str, float]:
     """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
     scene_model = SceneModel.load(run.files.best, trust=run.experiment.model.trust)
     samples = run.read_samples()
-    parts = {"queries": _part(samples, "test", "--queries"), "archive": _part(samples, "train", "--archive")}
-    measured, _ = measure_retrieval(run.files.retrieval, Embedder(scene_model, os.path.abspath(run.folder)), **parts)
+    embedder = Embedder(scene_model, os.path.abspath(run.folder))
+    asking, answering = _part(samples, "test", "--queries"), _part(samples, "train", "--archive")
+    measured, _ = measure_retrieval(run.files.retrieval, embedder, asking, answering)
     flat = {f"{name}@{depth}": value for depth, values in measured["at"].items() for name, value in values.items()}
     return {**flat, "knn_samples_f1": measured["knn"]["samples_f1"]}
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,6 +19,11 @@ from rsml.training.trainer import Trainer
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
+from rsml.utils.guard import Damaged, parse_json, read_npz
+
+logger = logging.getLogger(__name__)
+
+_PREVIOUS = "state.previous"
 
 
 class TrainingState:
@@ -65,22 +73,32 @@ class TrainingState:
         }
         about["scale"] = float(self.schedule.scale.numpy())
         arrays = {f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())}
-        with replacing(self.run.files.state) as beside:
+        kept = self.run.files.state
+        if kept.is_file():
+            # A pair: training goes on from the epoch before if the newest state is damaged.
+            with replacing(kept.with_stem(_PREVIOUS)) as beside:
+                shutil.copyfile(kept, beside)
+        with replacing(kept) as beside:
             np.savez(beside, about=np.array(json.dumps(about)), **arrays)
+
+    def _read(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """What the newest state holds, or the one before it where that is damaged."""
+        newest = self.run.files.state
+        try:
+            return _read_state(newest)
+        except Damaged as fault:
+            before = newest.with_stem(_PREVIOUS)
+            if not before.is_file():
+                raise
+            logger.info("%s; going on from the state before it", str(fault).rpartition(";")[0])
+            return _read_state(before)
 
     def load(self) -> bool:
         """Takes up the kept state; returns whether there was one."""
         if not self.run.files.state.is_file():
             return False
         variables = self._variables()
-        try:
-            with np.load(self.run.files.state) as kept:
-                about = json.loads(str(kept["about"]))
-                arrays = [kept[f"v{position}"] for position in range(len(kept.files) - 1)]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{self.run.files.state}: not readable ({error}); start the run over with --fresh"
-            ) from None
+        about, arrays = self._read()
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise UserError(
                 f"{self.run.files.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
@@ -92,6 +110,17 @@ class TrainingState:
         for key, value in about.items():
             setattr(self, key, value)
         return True
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    advice = "start the run over with --fresh"
+    kept = read_npz(path, advice=advice)
+    text = str(kept.pop("about", ""))
+    # Figures of an epoch may be NaN, as those of a label that is absent.
+    about = parse_json(text, f"{path}: about in it", allow_nan=True, advice=advice)
+    if sorted(kept) != sorted(f"v{position}" for position in range(len(kept))) or "epoch" not in about:
+        raise Damaged(f"{path}: lacks some of its variables; {advice}")
+    return about, [kept[f"v{position}"] for position in range(len(kept))]
 
 
 class EpochEnd(keras.callbacks.Callback):

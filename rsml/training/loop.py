@@ -27,6 +27,8 @@ from rsml.training.finish import evaluate_run
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
+from rsml.utils.guard.memory import check_fits_memory
+from rsml.utils.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ def train(
     run = Run.of(experiment, Path(root), fresh)
     begun = run.files.state.is_file() and not fresh
     if run.files.metrics.is_file() and not fresh and not (begun and run.grows(experiment)):
+        if fault := run.fault():
+            raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
     started = time.time()
@@ -65,11 +69,12 @@ def train(
         )
 
     # Train, then measure the best epoch: the last weights are rarely the best.
-    with precision(experiment.training.precision):
-        keras.utils.set_random_seed(experiment.seed)
-        run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
-    keep_made_with(run, started)
-    evaluate_run(run, experiment, samples, best_epoch)
+    with lock(run.folder, "training"):
+        with precision(experiment.training.precision):
+            keras.utils.set_random_seed(experiment.seed)
+            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
+        keep_made_with(run, started)
+        evaluate_run(run, experiment, samples, best_epoch)
     return run
 
 
@@ -91,6 +96,13 @@ def _fit(
     # ---- Network: backbone, what the methods put into it, head; over the same layers what is served.
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     classifier = build(experiment, context)
+    check_fits_memory(
+        classifier.network,
+        min(options.batch_size, len(train_part)),
+        training=True,
+        title=experiment.name,
+        advice="make data.image_size or training.batch_size smaller",
+    )
     about = {"labels": list(samples.label_names), "task": samples.task, "experiment": experiment.dump()}
     threshold = next((t for method in experiment.applied_methods() if (t := method.decision_threshold)), None)
     served = classifier.served(**about, thresholds=[threshold] * len(samples.label_names) if threshold else None)

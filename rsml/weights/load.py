@@ -12,12 +12,23 @@ import numpy as np
 
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import find_weights, read_weights, snake_case
-from rsml.weights.pairing import Target, adapt_bands, adaptation, fit, pair_by_name, pair_by_order, targets_of
+from rsml.weights.pairing import (
+    Target,
+    adapt_bands,
+    adaptation,
+    fit,
+    pair_by_name,
+    pair_by_order,
+    pick_bands,
+    targets_of,
+)
 from rsml.weights.report import LoadReport, some
 from rsml.weights.source_layer import SourceLayer
 
 
-def load_weights(model: keras.Model, source: str | Path | keras.Model) -> LoadReport:
+def load_weights(
+    model: keras.Model, source: str | Path | keras.Model, bands: Sequence[int] | None = None
+) -> LoadReport:
     """Loads weights into the layers of a model and reports layer by layer.
 
     The source may be a `.keras` model, any `.h5` of Keras (2 or 3, whole models and weights alone), a run folder (its
@@ -29,13 +40,15 @@ def load_weights(model: keras.Model, source: str | Path | keras.Model) -> LoadRe
     the order does, the order is used: for each kind of layer, the source's layers of that kind must have the same
     shapes as the model's in the same order, and all convolutions must be paired so. PyTorch files go by name only.
 
-    The first convolution of a network for another number of bands is adapted (see `adapt_bands`). A source from which
-    nothing can be loaded is an error.
+    The first convolution of a network for another number of bands is adapted (see `adapt_bands`); `bands` picks some of
+    the source's bands, counted from 0, before. A source from which nothing can be loaded is an error.
     """
     if isinstance(source, keras.Model):
         name, layers = source.name, _layers_of_model(source)
     else:
         name, layers = str(source), read_weights(source)
+    if bands is not None:
+        pick_bands(layers, bands)
     targets = list(targets_of(model))
     if not targets:
         raise UserError(f"{model.name} has no weights to load.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -138,9 +139,18 @@ def fit(target: Target, source: SourceLayer, front: Collection[str]) -> list[np.
 
 
 def _keras_form(target: Target, source: SourceLayer) -> list[np.ndarray]:
-    if source.kind == "torch" and target.kind == "depthwise_conv2d":  # (height, width, 1, channels) there
-        return [array.swapaxes(2, 3) if array.ndim == 4 else array for array in source.arrays]
-    return source.arrays
+    """The source's arrays, those of PyTorch with the axes of the target's class."""
+    return [_axes_of(target, array) for array in source.arrays] if source.kind == "torch" else source.arrays
+
+
+def _axes_of(target: Target, array: np.ndarray) -> np.ndarray:
+    if target.kind == "depthwise_conv2d" and array.ndim == 4:  # (height, width, 1, channels) there
+        return array.swapaxes(2, 3)
+    if target.kind == "conv2d" and array.ndim == 2 and array.size == math.prod(target.shapes[0]):
+        # A dense layer on a flattened map, channels first, is a convolution over all of it.
+        height, width, channels, filters = target.shapes[0]
+        return array.reshape(channels, height, width, filters).transpose(1, 2, 0, 3)
+    return array
 
 
 def adaptation(target: Target, source: SourceLayer) -> str | None:
@@ -173,3 +183,12 @@ def adapt_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
     kept = kernel[:, :, :bands] if bands >= min(before, 3) else kernel[:, :, :0]
     rest = np.repeat(average, bands - kept.shape[2], axis=2)
     return (np.concatenate([kept, rest], axis=2) * (before / bands)).astype(kernel.dtype)
+
+
+def pick_bands(layers: Sequence[SourceLayer], bands: Sequence[int]) -> None:
+    """Leaves the first convolution among layers some of its bands, multiplied as `adapt_bands` does."""
+    for layer in layers:
+        for place, array in layer.values.items():
+            if array.ndim == 4:
+                layer.values[place] = array[:, :, list(bands)] * np.float32(array.shape[2] / len(bands))
+                return

@@ -217,15 +217,15 @@ def test_the_documents_are_really_read():
 def test_division_is_read_from_its_config_and_what_is_given_wins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr("rsml.data.division_folder.divide_dataset", lambda **given: asked.append(given) or "the table")
+    monkeypatch.setattr("rsml.data.divide.divide", lambda **given: asked.append(given) or "the table")
     assert main(["divide"]) == 0
     assert capsys.readouterr().out == "the table\n"
     assert (asked[0]["source"], asked[0]["dest"]) == ("data/UCMerced_LandUse/Images", "data/UCMerced")
-    assert asked[0]["fractions"] == {"train": 80, "valid": 20} and asked[0]["png"] is True
+    assert asked[0]["shares"] == {"train": 80, "valid": 20} and asked[0]["png"] is True
     assert main(["divide", "--train", "60", "--test", "40"]) == 0
-    assert asked[1]["fractions"] == {"train": 60, "test": 40}
+    assert asked[1]["shares"] == {"train": 60, "test": 40}
     assert main(["divide", "a", "b", "--how", "table"]) == 0
-    assert (asked[2]["source"], asked[2]["fractions"], asked[2]["png"]) == ("a", None, False)
+    assert (asked[2]["source"], asked[2]["shares"], asked[2]["png"]) == ("a", None, False)
     assert main(["divide", "a"]) == 2
     assert "no DEST; give SOURCE and DEST" in capsys.readouterr().err
 

@@ -165,7 +165,7 @@ def main(chosen: list[str]) -> None:
         recorded = {"shapes": np.array(json.dumps(shapes)), "bands": np.array(bands)}
         for size in sizes:
             if case == "timm-swin_t":  # whose windows shrink with the map, unless it is whole windows
-                model.set_input_size(size)
+                model.set_input_size(size, window_size=(7, 7))
             with torch.no_grad():
                 batch = torch.from_numpy(images(size, bands).transpose(0, 3, 1, 2).copy())
                 features = _features(model, case, batch).numpy()

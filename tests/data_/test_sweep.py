@@ -7,6 +7,7 @@ import resource
 import struct
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -241,6 +242,29 @@ FILES = {form: encoded(form) for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "
 SIZE = st.sampled_from([0, 1, 7, 64, 5000, 13_000, 30_000, 60_000, 2**31, 2**32 - 1])
 
 
+def tiff_of(values: dict[int, int], following: int = 0, content: bytes = bytes(64)) -> bytes:
+    """A TIFF of one page, all of whose tags are 32-bit numbers."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(values.items()))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + entries + struct.pack("<I", following) + content
+
+
+GREY = {258: 8, 259: 5, 262: 1, 277: 1}  # 8 bits, LZW
+BOMBS = {
+    "30 000 x 30 000": tiff_of({**GREY, 256: 30_000, 257: 30_000, 273: 8, 278: 30_000, 279: 64}),
+    "13 000 x 13 000": tiff_of({**GREY, 256: 13_000, 257: 13_000, 273: 8, 278: 13_000, 279: 64}),
+    "a tile of 60 000 x 60 000": tiff_of({**GREY, 256: 16, 257: 16, 322: 60_000, 323: 60_000, 324: 8, 325: 64}),
+    "8 bands of 64 bits": tiff_of({**GREY, 256: 5000, 257: 5000, 258: 64, 277: 8, 273: 8, 278: 5000, 279: 64}),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_a_file_cannot_hold_is_refused_before_it_is_decoded(name, monkeypatch):
+    for library, function in ((imagecodecs, "tiff_decode"), (tifffile, "TiffFile"), (Image, "open")):
+        monkeypatch.setattr(library, function, lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"too many for one scene|which cannot hold them"):
+        decode_bytes(BOMBS[name])
+
+
 @st.composite
 def tiffs(draw) -> bytes:
     """Headers of all kinds over a handful of bytes."""
@@ -254,9 +278,7 @@ def tiffs(draw) -> bytes:
     else:
         values |= {273: draw(st.sampled_from([8, 2**32 - 1])), 278: draw(SIZE), 279: draw(SIZE)}
     values |= {339: draw(st.integers(0, 7))} if draw(st.booleans()) else {}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(values.items()))
-    following = struct.pack("<I", draw(st.sampled_from([0, 0, 8, 100])))
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + entries + following + draw(st.binary(max_size=64))
+    return tiff_of(values, draw(st.sampled_from([0, 0, 8, 100])), draw(st.binary(max_size=64)))
 
 
 @st.composite

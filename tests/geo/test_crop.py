@@ -315,7 +315,7 @@ def test_what_is_wrong_with_a_scene_is_one_line(tmp_path, capsys):
         capsys, "crop", scene, *out, "--bands=4,3,2"
     )
     assert "--bands: 'red': expected bands counted from 1" in fails(capsys, "crop", scene, *out, "--bands=red")
-    assert "50 x 40 pixels, but a tile is 64 x 64; give --tile 40" in fails(
+    assert "50 x 40 pixels, smaller than a window of 64 x 64; give --tile 40 or less" in fails(
         capsys, "crop", scene, "--out", tmp_path / "out", "--tile", 64, "--step", 8
     )
     nowhere = write(tmp_path / "nowhere.tif", noise(40, 40), transform=Affine.identity())

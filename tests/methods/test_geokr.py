@@ -166,7 +166,7 @@ def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
 def test_half_precision_keeps_a_teacher_in_full_precision(policy):
     with precision(policy):
         term, kept = steps_of("methods.geokr.update=step", count=2)
-    assert {layer.compute_dtype for layer in term.state.teacher.layers} >= {precision.removeprefix("mixed_")}
+    assert {layer.compute_dtype for layer in term.state.teacher.layers} >= {policy.removeprefix("mixed_")}
     assert {variable.dtype for variable in term.state.teacher.weights} == {"float32"}
     assert all(np.isfinite(array).all() for array in kept[-1][1])
     assert any(not np.array_equal(old, new) for old, new in zip(kept[1][1], kept[2][1], strict=True))

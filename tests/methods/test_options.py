@@ -13,7 +13,7 @@ from rsml.config import Data, Experiment
 from rsml.layers import SIGNA
 from rsml.methods import METHODS
 from rsml.methods.objectives import Asymmetric, CrossEntropy, Focal, ImprovedCrossEntropy
-from rsml.training.loop import build
+from rsml.training.parts import build
 from tests.methods.steps import CONTEXT, LABELS
 
 # What no rule finds: another valid value, and options that others need to matter.

@@ -9,7 +9,8 @@ from rsml.config import Data, Experiment, Training, override
 from rsml.layers import SIGNA
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.methods import LabelContext
-from rsml.training.loop import _trainer, build, choose_objective, train
+from rsml.training import train
+from rsml.training.parts import build, choose_objective, make_trainer
 from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, built
 
@@ -21,7 +22,9 @@ def rates(*settings, image_size=64):
     keras.utils.set_random_seed(0)
     experiment = override(Experiment(name="x", data=Data(image_size=image_size)), settings)[0]
     classifier = build(experiment, CONTEXT)
-    trainer = _trainer(experiment, classifier, CONTEXT, 4, choose_objective(experiment, "multi-label"))
+    served = classifier.served(labels=list(CONTEXT.names), task=CONTEXT.task)
+    objective = choose_objective(experiment, "multi-label")
+    trainer = make_trainer(experiment, classifier, served, CONTEXT, 4, objective)
     known = dict(zip([v.path for v in trainer.trainable_variables], trainer.optimizer._rates, strict=True))
     return classifier, {weight.path: known.get(weight.path) for weight in classifier.network.weights}
 

@@ -11,7 +11,8 @@ from keras import layers
 
 from rsml.layers import Preprocess, ScenePredictions
 from rsml.models import backbone_names, load_backbone, load_model, output_of
-from rsml.models.backbones import _FAMILIES, _known, with_bands
+from rsml.models.backbones import with_bands
+from rsml.models.names import known
 from rsml.models.surgery import rebuild
 from rsml.utils.errors import UserError
 
@@ -28,26 +29,46 @@ def predict(model, pixels):
 @pytest.mark.parametrize(
     ("spelling", "name", "mode"),
     [
-        ("resnet50", "ResNet50", "caffe"),
-        ("Efficient-Net_B0", "EfficientNetB0", "none"),
-        ("convnexttiny", "ConvNeXtTiny", "torch"),
-        ("nasnetmobile", "NASNetMobile", "tf"),
-        ("efficientnetv2b3", "EfficientNetV2B3", "torch"),
-        ("EFFICIENTNETV2S", "EfficientNetV2S", "signed"),
-        ("densenet-121", "DenseNet121", "torch"),
+        # torchvision's spelling, to the letter, is ours
+        ("resnet50", "resnet50", "torch"),
+        ("convnext_tiny", "convnext_tiny", "torch"),
+        ("vgg16_bn", "vgg16_bn", "torch"),
+        ("efficientnet_lite2", "efficientnet_lite2", "lite"),
+        # any other is Keras's where Keras has one, as in folders and configs of before
+        ("ResNet50", "keras:ResNet50", "caffe"),
+        ("resnet-50", "keras:ResNet50", "caffe"),
+        ("resnet152", "keras:ResNet152", "caffe"),
+        ("vgg16", "keras:VGG16", "caffe"),
+        ("Efficient-Net_B0", "keras:EfficientNetB0", "none"),
+        ("convnexttiny", "keras:ConvNeXtTiny", "torch"),
+        ("nasnetmobile", "keras:NASNetMobile", "tf"),
+        ("efficientnetv2b3", "keras:EfficientNetV2B3", "torch"),
+        ("EFFICIENTNETV2S", "keras:EfficientNetV2S", "signed"),
+        ("densenet-121", "keras:DenseNet121", "torch"),
+        ("keras:resnet50", "keras:ResNet50", "caffe"),
+        ("Keras:ConvNeXt_Tiny", "keras:ConvNeXtTiny", "torch"),
+        # and ours where only we have one
         ("ResNet-18", "resnet18", "torch"),
+        ("ViT-B-16", "vit_b_16", "torch"),
     ],
 )
-def test_names_in_any_spelling_and_their_preprocessing(spelling, name, mode):
-    known, _, known_mode = _known(spelling)
-    assert (known, known_mode) == (name, mode)
+def test_names_and_their_preprocessing(spelling, name, mode):
+    found = known(spelling)
+    assert (found.name, found.mode) == (name, mode)
+    assert known(name) == found
+    assert name in backbone_names()
+
+
+def test_keras_has_no_backbone_of_ours():
+    with pytest.raises(UserError, match="no backbone 'keras:resnet18'"):
+        known("keras:resnet18")
 
 
 def test_every_application_is_known():
-    names = [name for name in backbone_names() if name not in ("small", "resnet18")]
+    names = [name for name in backbone_names() if name.startswith("keras:")]
     assert len(names) >= 35
     for name in names:
-        assert _known(name)[1].__module__.rsplit(".", 1)[-1] in _FAMILIES
+        assert known(name).name == name and known(name).mode
 
 
 @pytest.mark.parametrize("name", ["small", "resnet18", "MobileNetV3Small"])
@@ -198,10 +219,10 @@ def test_weights_of_a_run_start_a_backbone(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "resnet51"}, "no backbone 'resnet51'.*did you mean ResNet50"),
-        ({"name": "qqqqqqqq"}, "known are .*EfficientNetB0"),
-        ({"name": "vgg16", "image_size": 16}, "16 x 16 pixels are too small for VGG16, which needs 32 x 32"),
-        ({"name": "inceptionv3"}, "too small for InceptionV3, which needs 75 x 75"),
+        ({"name": "resnet51"}, "no backbone 'resnet51'.*did you mean .*resnet50.* or keras:ResNet50"),
+        ({"name": "qqqqqqqq"}, "known are .*keras:EfficientNetB0"),
+        ({"name": "vgg16", "image_size": 16}, "16 x 16 pixels are too small for keras:VGG16, which needs 32 x 32"),
+        ({"name": "inceptionv3"}, "too small for keras:InceptionV3, which needs 75 x 75"),
         ({"name": "small", "image_size": 20}, "too small for small, which needs 32 x 32"),
         ({"name": "small", "image_size": 64.5}, "whole numbers of pixels; got 64.5"),
         ({"name": "small", "bands": 0}, "at least 1; got 0"),
@@ -224,7 +245,7 @@ def test_imagenet_without_network_is_one_line_and_quick(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(
-        UserError, match=r"ImageNet weights of VGG16 could not be fetched.*give weights= a file"
+        UserError, match=r"ImageNet weights of keras:VGG16 could not be fetched.*give weights= a file"
     ) as caught:
         load_backbone("vgg16", image_size=32, weights="imagenet")
     assert time.monotonic() - start < 20
@@ -287,8 +308,6 @@ def test_keras_hub_is_asked_for(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "keras_hub", None)
     with pytest.raises(UserError, match="needs keras-hub: pip install keras-hub"):
         load_backbone("keras_hub:resnet_18_imagenet", image_size=64)
-    with pytest.raises(UserError, match=r"resnet18-f37072fd\.pth"):
-        load_backbone("resnet18", image_size=64, weights="imagenet")
 
 
 # ---- published weights

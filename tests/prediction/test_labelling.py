@@ -26,9 +26,8 @@ def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_
     table = pd.read_csv(done.table)
     assert table["path"].tolist() == ["./water00.png", "./water01.png"] == [path for path, _ in shown]
     assert list(table.columns) == ["path", "score water", "score trees", "score grass", "water", "trees", "grass"]
-    expected = keras.models.load_model(run.files.best).predict(
-        np.stack([decode(path) for path in table["path"]]), verbose=0
-    )
+    images = np.stack([decode(path) for path in table["path"]])
+    expected = keras.models.load_model(run.files.best).predict(images, verbose=0)
     np.testing.assert_allclose(table.filter(like="score ").to_numpy(), expected, atol=2e-6)
     np.testing.assert_allclose([scores for _, scores in shown], expected, atol=2e-6)
     np.testing.assert_array_equal(table[["water", "trees", "grass"]].to_numpy(), expected > 0.5)

@@ -214,7 +214,7 @@ def test_no_more_windows_than_can_be_done():
     check_count("a.tif", (side, side), (256, 256), (128, 128))
     with pytest.raises(UserError, match=r"a\.tif: 1280129 x 1280128 pixels make 100010000 windows"):
         check_count("a.tif", (side, side + 1), (256, 256), (128, 128))
-    with pytest.raises(UserError, match="40 x 30 pixels, smaller than a window of 31 x 31; choose one of 30 or less"):
+    with pytest.raises(UserError, match="40 x 30 pixels, smaller than a window of 31 x 31; give --window 30 or less"):
         check_count("a.tif", (30, 40), (31, 31), (1, 1))
     check_count("a.tif", (31, 31), (31, 31), (1, 1))
 

@@ -15,6 +15,15 @@ def test_a_table_that_is_too_wide_is_folded_behind_its_first_column():
     assert folded.count("22.5") == 6 and folded.endswith("\n")
 
 
+def test_attached_columns_stay_with_their_left_neighbour():
+    header = ["variant", "seeds", "f1", "vs a", "map", "vs a"]
+    folded = render(header, [["a", "2", "1" * 9, "2" * 9, "3" * 9, "4" * 9]], width=40, attached=[3, 5])
+    assert [part.splitlines()[0].split() for part in folded.split("\n\n")] == [
+        ["variant", "seeds", "f1", "vs", "a"],
+        ["variant", "map", "vs", "a"],
+    ]
+
+
 def test_one_column_wider_than_the_line_is_still_shown():
     assert "x" * 50 in render(["a", "b"], [["1", "x" * 50]], width=20)
 
