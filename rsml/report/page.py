@@ -91,9 +91,9 @@ def _render(context: dict[str, Any]) -> str:
     )  # fmt: skip
     environment.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f}"
     environment.globals["read"] = lambda name: jinja2.utils.markupsafe.Markup((_TEMPLATES / name).read_text("utf-8"))
-    # Within a script element only "</" could end it early.
+    # Within a script element a "<" could end it early.
     embedded = {"steps": STEPS, "labels": context["labels"], "files": context["files"], "cells": context["cells"]}
-    plain = json.dumps(embedded, separators=(",", ":")).replace("</", "<\\/").replace("<!--", "<\\!--")
+    plain = json.dumps(embedded, separators=(",", ":")).replace("<", "\\u003c")
     return environment.get_template("report.html").render(context, data=jinja2.utils.markupsafe.Markup(plain))
 
 
