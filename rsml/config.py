@@ -142,6 +142,7 @@ class Evaluation(Settings):
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
             and predicted so; epochs are chosen by one view. Plain Keras serves one view.
+        page: Write report.html: all of the run on one page.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -153,9 +154,16 @@ class Evaluation(Settings):
     thresholds: str | None = None
     calibrate: bool = True
     views: Literal[1, 2, 4, 8] = 1
+    page: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
     bootstrap_chart: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind_of_thresholds(self) -> Evaluation:
+        if self.thresholds is not None and self.tune_thresholds:
+            raise ValueError("thresholds and tune_thresholds are two ways to choose them; keep one")
+        return self
 
 
 def _as_list(value: Any) -> list:

@@ -38,6 +38,8 @@ class RunFiles:
         self.metrics = folder / "metrics.json"
         self.predictions = folder / "predictions.csv"
         self.report = folder / "report.txt"
+        self.page = folder / "report.html"
+        self.made_with = folder / "made_with.json"
         self.figures = folder / "figures"
         self.export = folder / "export"
         self.logs = folder / "logs"

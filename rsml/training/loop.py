@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from rsml.data import pipeline
 from rsml.data.samples import Samples
 from rsml.data.source import load_samples, training_part
 from rsml.methods import LabelContext
+from rsml.report.facts import keep_made_with
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
+from rsml.training.certainty import check_promise
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
@@ -56,7 +59,9 @@ def train(
             raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
+    started = time.time()
     samples = load_samples(experiment.data)
+    check_promise(experiment, samples)
     if begun and run.samples.fingerprint() != samples.fingerprint():
         raise UserError(
             f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
@@ -68,6 +73,7 @@ def train(
         with precision(experiment.training.precision):
             keras.utils.set_random_seed(experiment.seed)
             run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
+        keep_made_with(run, started)
         evaluate_run(run, experiment, samples, best_epoch)
     return run
 
