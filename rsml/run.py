@@ -54,7 +54,7 @@ class Run:
         """The experiment's run: new, the same again, or to start over. Writes nothing; refuses another's folder."""
         run = cls(Path(root) / experiment.name)
         if run.config.is_file() and not fresh:
-            differences = _differences(_with_new_defaults(_read_json(run.config)), experiment.dump())
+            differences = _differences(_with_new_defaults(_read_config(run.config)), experiment.dump())
             if differences:
                 shown = "; ".join(differences[:4]) + (
                     f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
@@ -109,7 +109,7 @@ class Run:
 
     def experiment(self) -> Experiment:
         """The experiment this run was made with."""
-        return Experiment.parse(_read_json(self.config), str(self.config))
+        return Experiment.parse(_read_config(self.config), str(self.config))
 
     def read_samples(self, root: str | Path | None = None) -> Samples:
         """The images of the run with their labels and parts.
@@ -151,6 +151,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}); start the run over with --fresh") from None
+
+
+# Names that meant Keras's networks before there were torchvision's.
+_MEANT_KERAS = {"resnet50": "ResNet50", "resnet101": "ResNet101"}
+_MEANT_KERAS |= {f"convnext_{size}": f"ConvNeXt{size.title()}" for size in ("tiny", "small", "base", "large")}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A kept config; where it is older than the backbones of torchvision, its names are written as they are now."""
+    kept = _read_json(path)
+    model = kept.get("model")
+    if isinstance(model, dict) and "head" not in model and model.get("backbone") in _MEANT_KERAS:
+        model["backbone"] = f"keras:{_MEANT_KERAS[model['backbone']]}"
+    return kept
 
 
 def _with_new_defaults(kept: dict[str, Any]) -> dict[str, Any]:
