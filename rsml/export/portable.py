@@ -15,7 +15,8 @@ from rsml.layers import SIGNA, LabelGraphClassifier
 def portable(model: keras.Model) -> keras.Model:
     """Returns a model of the same outputs, fit for conversion; the given one stays as it is.
 
-    Label graphs become constants, and GELU is written out. Layers of half precision become float32, which mobile runtimes want.
+    Label graphs become constants, and GELU is written out. Layers of half precision become float32, which mobile
+    runtimes want.
     """
     if not any(map(_needs_change, model.layers)):
         return model

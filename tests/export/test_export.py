@@ -150,6 +150,7 @@ def attentive(x):
     return AdaptivePool(5)(MergeNeighbors()(x))
 
 
+@pytest.mark.slow
 def test_attention_is_exported(tmp_path):
     pytest.importorskip("tf2onnx")
     _, faults = exported(tmp_path, network(attention=attentive), ["tflite", "onnx"])
