@@ -139,12 +139,12 @@ class Run:
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        return _differences(_with_new_defaults(_read_json(self.files.config)), experiment.dump())
+        return _differences(_with_new_defaults(_read_config(self.files.config)), experiment.dump())
 
     @property
     def experiment(self) -> Experiment:
         """The experiment this run was made with."""
-        return Experiment.parse(_read_json(self.files.config), str(self.files.config))
+        return Experiment.parse(_read_config(self.files.config), str(self.files.config))
 
     @property
     def samples(self) -> Samples:
@@ -254,6 +254,20 @@ class Run:
 
 def _read_json(path: Path) -> dict[str, Any]:
     kept: dict[str, Any] = read_json(path, advice="start the run over with --fresh")
+    return kept
+
+
+# Names that meant Keras's networks before there were torchvision's.
+_MEANT_KERAS = {"resnet50": "ResNet50", "resnet101": "ResNet101"}
+_MEANT_KERAS |= {f"convnext_{size}": f"ConvNeXt{size.title()}" for size in ("tiny", "small", "base", "large")}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A kept config; where it is older than the backbones of torchvision, its names are written as they are now."""
+    kept = _read_json(path)
+    model = kept.get("model")
+    if isinstance(model, dict) and "head" not in model and model.get("backbone") in _MEANT_KERAS:
+        model["backbone"] = f"keras:{_MEANT_KERAS[model['backbone']]}"
     return kept
 
 
