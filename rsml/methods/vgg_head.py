@@ -28,7 +28,7 @@ def with_vgg_head(backbone: Backbone, width: int) -> Backbone:
     """Puts 7 x 7 average pooling and two dense layers with ReLU and dropout 0.5 behind the feature map.
 
     The first dense layer on the flattened 7 x 7 map is a convolution of that size, so that what follows still is a
-    feature map, of one pixel, which any pooling leaves as it is. `vgg16_bn_mlp` has this head already, with its weights.
+    feature map, of one pixel, which any pooling leaves as it is. `vgg16_bn_mlp` has this head already, with weights.
     """
     if backbone.name.endswith("_mlp"):
         return backbone
