@@ -20,7 +20,7 @@ def experiment(
     dataset: Literal["ucm", "aid", "dfc15"] = "ucm",
     backbone: Literal["resnet18", "resnet50", "wide_resnet50_2", "inceptionv3"] = "resnet18",
     bce: bool = True,
-    weights: str = "imagenet",
+    weights: str | None = "imagenet",
 ):
     return Experiment(
         name=f"{'sndl-bce' if bce else 'sndl'}-{dataset}-{backbone}",

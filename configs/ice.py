@@ -30,7 +30,7 @@ How the authors went from 0.001 to 0.0001 is not stated; here the rate falls whe
 
 from typing import Literal
 
-from rsml.config import Augment, Data, Experiment, Model, Training
+from rsml.config import Augment, Data, Evaluation, Experiment, Model, Training
 
 TRAIN_PERCENT = {"ucm": 80, "aid-50": 50, "aid-70": 70, "nwpu-20": 20, "nwpu-30": 30, "whu": 60}
 
@@ -73,5 +73,7 @@ def experiment(
             minimum_rate=1e-4,
             patience=50,
             monitor="accuracy",
+            h5=True,
         ),
+        evaluation=Evaluation(bootstrap_chart=True),
     )

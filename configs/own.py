@@ -11,8 +11,16 @@ ImageNet weights once; without a network give a whole model: `backbone=model.ker
 from rsml.config import Augment, Data, Experiment, Model, Training
 
 
-def experiment(folder: str, backbone: str = "efficientnetb0", size: int = 224, epochs: int = 20, method: str = "plain"):
-    weights = None if backbone.endswith((".keras", ".h5")) else "imagenet"
+def experiment(
+    folder: str,
+    backbone: str = "efficientnetb0",
+    weights: str | None = "imagenet",
+    size: int = 224,
+    epochs: int = 20,
+    method: str = "plain",
+):
+    if backbone.endswith((".keras", ".h5")) and weights == "imagenet":
+        weights = None  # A whole file brings its own.
     return Experiment(
         name="own",
         data=Data(source=folder, image_size=size),

@@ -28,7 +28,7 @@ def experiment(
     folder: str = "data/ucm",
     dataset: Literal["ucm", "aid", "aid-scenes", "nwpu"] = "ucm",
     backbone: str = "resnet50",
-    weights: str = "imagenet",
+    weights: str | None = "imagenet",
     size: int = 512,
     epochs: int = 400,
 ):

@@ -26,7 +26,7 @@ def experiment(
     dataset: Literal["ucm", "aid", "dfc15"] = "ucm",
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "vgg16"] = "resnet50",
     method: str = "signa",
-    weights: str = "imagenet",
+    weights: str | None = "imagenet",
 ):
     return Experiment(
         name=f"{method}-{dataset}-{backbone}",

@@ -17,6 +17,7 @@ def experiment(
     folder: str = "data/ucm",
     task: Literal["multi-label", "single-label"] = "multi-label",
     backbone: str = "efficientnetb0",
+    weights: str | None = "imagenet",
     size: int = 160,
     epochs: int = 15,
 ):
@@ -37,7 +38,7 @@ def experiment(
         # A whole file brings its own weights; EfficientNet-Lite0's takes (x - 127) / 128.
         model=Model(
             backbone=backbone,
-            weights=None if from_file else "imagenet",
+            weights=None if from_file and weights == "imagenet" else weights,
             preprocess="lite" if from_file else None,
             dropout=0.2,
         ),

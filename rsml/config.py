@@ -15,11 +15,29 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rsml.data.augment_options import Augment, check_shape
-from rsml.data.options import Data
-from rsml.methods import METHODS, Method
+from rsml.data.options import Data, Division
+from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
+from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings, nearest, one_line
+
+
+class Callback(Settings):
+    """A Keras callback of another package, also written short as its import path alone.
+
+    Attributes:
+        use: Import path, "package.module:Class".
+        options: Keyword arguments of the class.
+    """
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    options: dict[str, Any] = {}
+
+
+def _callbacks(value: Any) -> Any:
+    items = [value] if isinstance(value, (str, dict)) else value
+    return [{"use": item} if isinstance(item, str) else item for item in items]
 
 
 class Model(Settings):
@@ -36,6 +54,7 @@ class Model(Settings):
         pooling: How the feature map becomes one vector.
         dropout: Fraction of pooled features dropped while training.
         trust: Let a model file run the code it carries (Lambda layers).
+        published_code: Classify as SIGNA's published code does: see `PublishedCode`.
     """
 
     backbone: str = "small"
@@ -45,6 +64,7 @@ class Model(Settings):
     pooling: Literal["average", "max"] = "average"
     dropout: float = Field(0.0, ge=0, lt=1)
     trust: bool = False
+    published_code: bool = False
 
 
 class Training(Settings):
@@ -53,8 +73,8 @@ class Training(Settings):
     Attributes:
         learning_rate: Rate of the new parts, at the top of the schedule.
         backbone_rate: The backbone's rate as a fraction of `learning_rate`; None is 0.1 on pretrained weights, else 1.
-        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw; never on
-            biases and norms.
+        weight_decay: L2 in the gradient for adam and sgd (PyTorch's meaning), decoupled for adamw.
+        decay_all: Decay biases and norms too, as the authors of GRN do.
         schedule: "step" multiplies by `step_factor` every `step_epochs`, or at each of `milestones` (fractions of all
             epochs) by its factor; "plateau" does when `monitor` is no better for `plateau_patience` epochs.
         freeze: Keep the backbone as it is: for all epochs (True), or for that many first ones.
@@ -63,9 +83,17 @@ class Training(Settings):
         class_weights: Weigh each label's positives by negatives / positives, or each class by its inverse frequency.
         monitor: Validation metric that chooses the best epoch; None is example_f1, or accuracy for single-label data.
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
-        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": half precision where the processor or GPU
+            computes faster in it.
+        average: Serve the moving average of the weights with this momentum, such as 0.995; None serves the weights.
+        layer_decay: Factor on the backbone's rate for each twelfth of its layers, counted from the head.
+        accumulate: Batches whose gradients make one step.
+        sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
+            `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
+        callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
+            "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
@@ -76,6 +104,7 @@ class Training(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
+    decay_all: bool = False
     clip_norm: PositiveFloat | None = None
     schedule: Literal["constant", "step", "cosine", "plateau"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
@@ -90,9 +119,14 @@ class Training(Settings):
     class_weights: bool = False
     monitor: str | None = None
     patience: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    average: float | None = Field(None, gt=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    accumulate: PositiveInt = 1
+    sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
     h5: bool = False
+    callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
 
 class Evaluation(Settings):
@@ -102,15 +136,34 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on
+            new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+        calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
+            of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
+        views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
+            and predicted so; epochs are chosen by one view. Plain Keras serves one view.
+        page: Write report.html: all of the run on one page.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
+        bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
     batch_size: PositiveInt = 32
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
+    thresholds: str | None = None
+    calibrate: bool = True
+    views: Literal[1, 2, 4, 8] = 1
+    page: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
+    bootstrap_chart: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind_of_thresholds(self) -> Evaluation:
+        if self.thresholds is not None and self.tune_thresholds:
+            raise ValueError("thresholds and tune_thresholds are two ways to choose them; keep one")
+        return self
 
 
 def _as_list(value: Any) -> list:
@@ -123,10 +176,8 @@ def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    kind = str(options.get("kind"))
-    if kind not in METHODS:
-        raise ValueError(f"unknown method '{kind}'{nearest(kind, METHODS)}")
-    return METHODS[kind].model_validate(options)
+    method = find_method(str(options.pop("kind", None)))
+    return method.model_validate(options)
 
 
 Methods = Annotated[
@@ -152,17 +203,32 @@ class Experiment(Settings):
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Experiment:
         kinds = [method.kind for method in self.methods]
-        classifiers = [method.kind for method in self.methods if method.replaces_logits]
+        classifiers = [method.kind for method in self.applied_methods() if method.replaces_logits]
         if len(classifiers) > 1:
             raise ValueError(f"methods {' and '.join(classifiers)} each bring a classifier; keep one of them")
-        poolings = {method.pooling() for method in self.methods} - {None}
+        poolings = {pooling for method in self.methods if (pooling := method.pooling()) is not None}
         if len(poolings) > 1:
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
             method.check(self.training.batch_size)
+        hard = [method.kind for method in self.methods if not method.takes_mixed_labels]
+        if self.objective is not None and self.objective.kind == "improved-cross-entropy":
+            hard.append(self.objective.kind)
+        if self.augment.mixes and hard:
+            raise ValueError(
+                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn "
+                "from; set both to 0"
+            )
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
+
+    def applied_methods(self) -> tuple[Method, ...]:
+        """The methods that are named and those that they, or `model.published_code`, bring along."""
+        brought = [companion for method in self.methods for companion in method.companions()]
+        brought += [PublishedCode()] if self.model.published_code else []
+        named = {method.kind for method in self.methods}
+        return (*self.methods, *{method.kind: method for method in brought if method.kind not in named}.values())
 
     def dump(self) -> dict[str, Any]:
         """The experiment with every default, as plain JSON values."""
@@ -179,44 +245,6 @@ class Experiment(Settings):
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
             raise one_line(error, subject) from None
-
-
-class Division(Settings):
-    """What `rsml divide` divides into what, and how: its options, and what configs/divide.py sets as `division`.
-
-    Attributes:
-        source: A folder of images, or a label file beside them.
-        dest: The folder of the division.
-        labels: A label file outside the source's usual place.
-        train: Percent of train; 70, 10 and 20 where no share is given, 0 where others are.
-        valid: Percent of valid.
-        test: Percent of test.
-        how: Copy the images, link to them, or write only the table that points at them.
-        png: Write the copies as 8-bit RGB PNG.
-        split_files: Published files that say what is train, valid and test, instead of shares.
-        allow_missing: Leave out images without labels and labels without an image.
-        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
-    """
-
-    source: str
-    dest: str
-    labels: str | None = None
-    task: Literal["multi-label", "single-label"] | None = None
-    train: float | None = None
-    valid: float | None = None
-    test: float | None = None
-    seed: NonNegativeInt = 0
-    how: Literal["copy", "link", "table"] = "copy"
-    png: bool = False
-    split_files: tuple[str, ...] | None = None
-    allow_missing: bool = False
-    groups: str | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `rsml.data.divide.divide`."""
-        values = self.model_dump()
-        shares = {part: values.pop(part) for part in ("train", "valid", "test")}
-        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
@@ -267,7 +295,10 @@ def _in_full(key: str, value: Any) -> Any:
 
 def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) -> Any:
     if isinstance(place, list):
-        kinds = [item.get("kind") if isinstance(item, dict) else None for item in place]
+        # A method of another package is entered by its class: methods.MyMethod.option=...
+        kinds = [
+            item["kind"].rpartition(":")[2] if isinstance(item, dict) and "kind" in item else None for item in place
+        ]
         if key in kinds:
             return kinds.index(key)
         if key.isdigit() and int(key) < len(place):

@@ -18,9 +18,9 @@ def test_another_config_under_the_same_name_is_refused_with_the_difference(tmp_p
 
 def test_an_option_that_came_later_is_no_difference(tmp_path):
     run = Run.start(Experiment(name="a"), tmp_path)
-    kept = json.loads(run.config.read_text())
+    kept = json.loads(run.files.config.read_text())
     del kept["training"]["h5"]
-    run.config.write_text(json.dumps(kept))
+    run.files.config.write_text(json.dumps(kept))
     assert Run.start(Experiment(name="a"), tmp_path).folder == run.folder
     with pytest.raises(UserError, match=r"training.h5: false there, true now"):
         Run.start(Experiment(name="a", training=Training(h5=True)), tmp_path)
@@ -45,12 +45,12 @@ def test_an_old_run_of_kerass_resnet_is_still_one(tmp_path):
 
 def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
     run = Run.start(Experiment(name="a"), tmp_path)
-    run.state.parent.mkdir()
-    run.state.write_bytes(b"x")
-    run.best.write_bytes(b"x")
+    run.files.state.parent.mkdir()
+    run.files.state.write_bytes(b"x")
+    run.files.best.write_bytes(b"x")
     (run.folder / "notes.txt").write_text("mine")
     run = Run.start(Experiment(name="a", training=Training(epochs=3)), tmp_path, fresh=True)
-    assert run.experiment().training.epochs == 3
+    assert run.experiment.training.epochs == 3
     assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "notes.txt"]
 
 
@@ -68,8 +68,8 @@ def test_newest_is_the_model_written_last(tmp_path):
 
     for time, name in ((100, "late"), (50, "early")):
         run = Run.start(Experiment(name=name), tmp_path)
-        run.best.write_bytes(b"x")
-        os.utime(run.best, (time, time))
+        run.files.best.write_bytes(b"x")
+        os.utime(run.files.best, (time, time))
     assert Run.newest(tmp_path).name == "late"
 
 
@@ -92,6 +92,6 @@ def test_samples_come_back_and_may_have_moved(tmp_path):
 
 def test_a_broken_config_is_one_line(tmp_path):
     run = Run.start(Experiment(name="a"), tmp_path)
-    run.config.write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not readable"):
-        run.experiment()
+    run.files.config.write_text("{")
+    with pytest.raises(UserError, match=r"config.json: damaged"):
+        _ = run.experiment

@@ -4,8 +4,6 @@ import argparse
 
 from rsml.cli.options import add, key_value, seed
 
-LOG = "stdout"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""

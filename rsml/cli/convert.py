@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add
+from rsml.cli.options import add, picked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,23 +37,19 @@ def sides(text: str) -> tuple[int, int]:
 
 def run(options: argparse.Namespace) -> None:
     """Converts."""
-    from rsml.data.label_names import read_label_names
     from rsml.prediction.find_model import check_file, check_model_name
     from rsml.utils.quiet import start_tensorflow
 
     check_file(options.file)
     check_model_name(options.out)
+    from rsml.data.label_names import read_label_names
+
     names = None if options.class_names is None else read_label_names(options.class_names)
     start_tensorflow()
     from rsml.prediction.scene_model import SceneModel
 
     model = SceneModel.load(
-        options.file,
-        options.trust,
-        labels=names,
-        task=options.task,
-        preprocess=options.preprocess,
-        image_size=options.image_size,
+        options.file, options.trust, labels=names, **picked(options, "task", "preprocess", "image_size")
     )
     model.save(options.out)
     print(f"{options.out}: {model.task}, {len(model.labels)} labels: {', '.join(model.labels)}")

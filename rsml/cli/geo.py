@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, picked, positive
 
 _FILTERS = (
     ("max-nodata", 0.1, "share of pixels that may be missing"),
@@ -114,8 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    values = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in picked(options, *names).items() if value is not None}
 
 
 def _crop(options: argparse.Namespace) -> int:
@@ -172,7 +171,7 @@ def _supervise(options: argparse.Namespace) -> int:
     from rsml.geo.supervise import DAMAGED, LEFT_OUT, TABLE, UNREADABLE, supervise
     from rsml.utils.text import counted
 
-    maps: dict[str, Any] = {"nodata": options.nodata, "crs": options.crs}
+    maps = picked(options, "nodata", "crs")
     done = supervise(
         options.tiles,
         options.land_cover,

@@ -104,6 +104,11 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+def picked(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options as the arguments of a function that calls them by the same names."""
+    return {name: getattr(options, name) for name in names}
+
+
 def add(parser: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
     """Gives a command options that are shared, the last one with changes of its own."""
     for name in names:

@@ -26,7 +26,9 @@ class Parser(argparse.ArgumentParser):
         self._has_jobs = True
         return super().add_subparsers(**options)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # one form for all its overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         words = list(sys.argv[1:] if args is None else args)
         if not self._has_jobs:
             words = self._operands_first(words)

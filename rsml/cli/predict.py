@@ -7,11 +7,13 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rsml.cli.options import add, numbers, positive
+from rsml.cli.options import add, numbers, picked, positive
+from rsml.tasks import task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where scores and decisions go (default: predictions.csv here, or in the run folder); of maps, a folder",
     )
     add(parser, "--json", help="print JSON instead of tables: one line an image, or one object of metrics")
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 2, 4, 8),
+        help="score the mean over so many flips and quarter turns of each image (default: as its run was measured)",
+    )
     parser.add_argument(
         "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
     )
@@ -80,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Finds out what there is to do, and does it."""
-    from rsml.data.image_index import SUFFIXES
+    from rsml.data import image_index
     from rsml.prediction.find_model import check_images, class_folders, find_model, find_ready_data, split_inputs
     from rsml.utils.errors import UserError
     from rsml.utils.quiet import start_tensorflow
@@ -93,9 +101,12 @@ def run(options: argparse.Namespace) -> int:
     if options.value_range is not None and len(options.value_range) != 2:
         raise UserError(f"--value-range: expected LOW,HIGH, found {len(options.value_range)} numbers")
     # All of this is known before TensorFlow takes its seconds.
+    suffixes: tuple[str, ...] = image_index.SUFFIXES
     if options.map_all:
-        from rsml.raster.opening import SUFFIXES
-    check_images(images, SUFFIXES)
+        from rsml.raster import opening
+
+        suffixes = opening.SUFFIXES
+    check_images(images, suffixes)
     file, of = find_model(source)
     if not images and of is None:
         options.data = options.data or find_ready_data()
@@ -105,25 +116,18 @@ def run(options: argparse.Namespace) -> int:
     from rsml.prediction.scene_model import open_model
 
     model, of = open_model(source, options.trust, names)
+    if options.views:
+        model = replace(model, views=options.views)
     if not images:
         return _measure(options, model, of)
-    return _label_or_map(options, model, of, images, SUFFIXES)
+    return _label_or_map(options, model, of, images, suffixes)
 
 
 def _measure(options: argparse.Namespace, model: SceneModel, run: Run | None) -> int:
     from rsml.evaluation.report import headline_table, per_label_table
     from rsml.prediction.labelling import measure_split
 
-    done = measure_split(
-        model,
-        run,
-        data=options.data,
-        labels=options.labels,
-        root=options.root,
-        split=options.split,
-        out=options.out,
-        batch_size=options.batch_size,
-    )
+    done = measure_split(model, run, **picked(options, "data", "labels", "root", "split", "out", "batch_size"))
     if options.as_json:
         print(json.dumps(done.summary))
         return 0
@@ -240,7 +244,7 @@ def _decided(model: SceneModel, scores: np.ndarray) -> list[str]:
 def _line(model: SceneModel) -> Callable[[str, np.ndarray], None]:
     def show(path: str, scores: np.ndarray) -> None:
         # Of shares all that show are named, not the greatest alone.
-        named = scores >= 0.005 if model.task == "proportions" else model.decide(scores)
+        named = task(model.task).named(scores, model.thresholds)
         present = sorted((column for column, there in enumerate(named) if there), key=lambda column: -scores[column])
         print(f"{path}: " + (", ".join(f"{model.labels[c]} {scores[c]:.2f}" for c in present) or "(no label)"))
 

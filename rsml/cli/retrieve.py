@@ -7,7 +7,11 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rsml.cli.options import SPLITS, add, positive, seed
+from rsml.cli.options import SPLITS, add, picked, positive, seed
+
+_DATA = ("data", "labels", "root")
+_RUNNING = ("batch_size", "trust")
+_EMBEDDING = ("layer", "fresh", *_RUNNING)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,17 +131,10 @@ def _index(options: argparse.Namespace) -> int:
     index, width, layer, bad = make_index(
         options.model,
         options.out,
-        images=options.images,
-        data=options.data,
-        labels=options.labels,
-        root=options.root,
-        split=options.split,
         metric=options.distance,
-        approximate=options.approximate,
-        layer=options.layer,
-        fresh=options.fresh,
-        batch_size=options.batch_size,
-        trust=options.trust,
+        **picked(
+            options, "images", "data", "labels", "root", "split", "approximate", "layer", "fresh", "batch_size", "trust"
+        ),
     )
     about = index.about["approximate"]
     kind = f", {about['kind']} index with recall@10 {about['recall@10']:.3f}" if about else ""
@@ -152,15 +149,7 @@ def _search(options: argparse.Namespace) -> int:
 
     answers = search_index(
         options.index,
-        images=options.images,
-        rows=options.rows,
-        model=options.model,
-        root=options.root,
-        k=options.k,
-        exact=options.exact,
-        keep_self=options.keep_self,
-        batch_size=options.batch_size,
-        trust=options.trust,
+        **picked(options, "images", "rows", "model", "root", "k", "exact", "keep_self", *_RUNNING),
     )
     write_table(options.out, answers)
     for query, found in answers.each()[:SHEET_QUERIES]:
@@ -177,28 +166,33 @@ def _search(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace) -> int:
     from rsml.retrieval.jobs import measure
     from rsml.retrieval.protocol import table
+    from rsml.utils.text import counted
 
     measured, file, bad = measure(
         options.model,
-        data=options.data,
-        labels=options.labels,
-        root=options.root,
-        queries=options.queries,
-        archive=options.archive,
-        at=options.at,
-        k=options.k,
-        out=options.out,
         metric=options.distance,
-        layer=options.layer,
-        fresh=options.fresh,
-        batch_size=options.batch_size,
-        trust=options.trust,
+        **picked(
+            options,
+            "data",
+            "labels",
+            "root",
+            "queries",
+            "archive",
+            "at",
+            "k",
+            "out",
+            "layer",
+            "fresh",
+            "batch_size",
+            "trust",
+        ),
     )
     if options.as_json:
         print(json.dumps(measured))
     else:
-        sizes = f"{measured['queries']} queries ({options.queries}), archive of {measured['archive']}"
-        print(f"{sizes} ({options.archive})\n{table(measured)}\nkept in {file}")
+        asked = counted(measured["queries"], "query", "queries")
+        print(f"{asked} ({options.queries}), archive of {measured['archive']} ({options.archive})")
+        print(f"{table(measured)}\nkept in {file}")
     return _tell(bad)
 
 

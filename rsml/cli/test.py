@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
+from pathlib import Path
 
-from rsml.cli.options import SPLITS, add, positive
+from rsml.cli.options import SPLITS, add, picked, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +34,11 @@ def run(options: argparse.Namespace) -> None:
             given = counted(len(options.runs), "run")
             raise UserError(f"{given} given, expected two; with several seeds use --a and --b")
         a, b = options.runs[:1], options.runs[1:]
-    found = compare_runs(
-        a, b, metrics=options.metric, split=options.split, root=options.root,
-        resamples=options.resamples, trust=options.trust,
-    )  # fmt: skip
+    kept = all(Path(run, "predictions.csv").is_file() for run in (*a, *b))
+    if (options.split != "test" or not kept) and all(map(os.path.isdir, (*a, *b))):
+        from rsml.utils.quiet import start_tensorflow
+
+        start_tensorflow()  # their scores will be predicted anew
+    given = picked(options, "split", "root", "resamples", "trust")
+    found = compare_runs(a, b, metrics=options.metric, **given)
     print(json.dumps(as_plain(*found)) if options.as_json else table(*found))

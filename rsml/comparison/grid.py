@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import re
 import time
@@ -75,7 +74,10 @@ class Comparison:
         """The tables, aligned, and what one seed does not say."""
         from rsml.utils.tables import render
 
-        said = "\n".join(title + render(*rows) for title, rows in self._tables())
+        # A difference stays beside its metric.
+        said = "\n".join(
+            title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
+        )
         if self.runs["seed"].nunique() == 1:
             said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
         return said
@@ -123,7 +125,7 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
 
 def _kept(run: Run, split: str) -> Scores:
-    measured = json.loads(run.metrics.read_text(encoding="utf-8"))
+    measured = run.evaluation
     if split not in measured:
         raise UserError(f"{run.folder}: its {split} part was not measured; choose another with --split")
     return {"task": measured[split]["task"], "metrics": dict(measured[split]["metrics"])}
@@ -158,24 +160,33 @@ def compare(
             given back.
     """
     if measure is None:
-        from rsml.comparison.apart import measure_apart as measure
+        from rsml.comparison.apart import measure_apart
+
+        measure = measure_apart
     # Every variant is checked before the first is trained: a typing fault must not cost a night.
     planned = _plan(make, variants, seeds, curve, root)
+    if not planned:
+        raise UserError("nothing to compare; give one variant and one seed at least")
     import pandas as pd
 
-    from rsml.evaluation import HEADLINE
+    from rsml.tasks import task
 
     key = axis_of("--curve", curve)[0] if curve else ""
-    rows, begun = [], time.monotonic()
+    rows: list[dict[str, Any]] = []
+    taken: list[float] = []
+    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
     for number, (about, variant) in enumerate(planned, 1):
-        left = (time.monotonic() - begun) / (number - 1) * (len(planned) - number + 1) if number > 1 else 0
-        estimate = f", about {_duration(left)} left" if number > 1 else ""
+        left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
+        estimate = f", about {_duration(left)} left" if taken else ""
         logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
-        run = Run(root / variant.name)
-        complete = run.metrics.is_file() and not retrieval
-        scores = _kept(run, split) if complete else measure(variant, root, split, retrieval)
+        if to_do[number - 1]:
+            begun = time.monotonic()
+            scores = measure(variant, root, split, retrieval)
+            taken.append(time.monotonic() - begun)
+        else:
+            scores = _kept(Run(root / variant.name), split)
         rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or HEADLINE[scores["task"]], key)
+        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
         done.write(root)
     return done
 
@@ -225,7 +236,7 @@ def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[l
         runs: One row a variant and seed.
         metrics: Columns.
     """
-    from rsml.evaluation.measure import scale_of
+    from rsml.evaluation.scalars import scale_of
 
     for metric in metrics:
         if metric not in runs:

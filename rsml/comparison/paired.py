@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsml.run import Run
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.text import counted
 
@@ -33,7 +34,7 @@ class Scored:
     """
 
     run: Run
-    task: str
+    task: Task
     paths: np.ndarray
     label_names: tuple[str, ...]
     labels: np.ndarray
@@ -45,22 +46,22 @@ class Scored:
 def read_scored(folder: str, split: str, root: str | None = None, trust: bool = False) -> Scored:
     """A run's scores on a part: from its predictions.csv if that is of this part, else predicted anew."""
     run = Run.open(folder)
-    for file in (run.samples, run.origin):
+    for file in (run.files.samples, run.files.origin):
         if not file.is_file():
             raise UserError(f"{run.folder}: no {file.name}, so its images are not known; run rsml train again")
     samples = run.read_samples(root).part(split)
     if not len(samples):
         raise UserError(f"{run.folder}: its {split} part is empty; choose another with --split")
     names = samples.label_names
-    scores = _kept_scores(run, samples.paths, names)
-    thresholds = _kept_thresholds(run, split, names)
+    scores = kept_scores(run, samples.paths, names)
+    thresholds = kept_thresholds(run, split, names)
     if scores is None or thresholds is None:
         from rsml.prediction.scene_model import SceneModel
 
-        model = SceneModel.load(run.best, trust=trust or run.experiment().model.trust)
+        model = SceneModel.load(run.files.best, trust=trust or run.experiment.model.trust)
         order = [model.labels.index(name) for name in names]
         scores, thresholds = model.scores(samples)[:, order], model.thresholds[order]
-    return Scored(run, samples.task, samples.paths, names, samples.labels, scores, thresholds, run.experiment().seed)
+    return Scored(run, samples.task, samples.paths, names, samples.labels, scores, thresholds, run.experiment.seed)
 
 
 def matched(first: Scored, other: Scored) -> Scored:
@@ -107,8 +108,8 @@ def compare_runs(
     root: str | None = None,
     resamples: int = 2000,
     trust: bool = False,
-) -> tuple[list[SeedsTest], Scored, Scored]:
-    """Tests runs a against runs b, paired in order, and returns one test a metric and a run of each side.
+) -> tuple[list[SeedsTest], list[Scored], list[Scored]]:
+    """Tests runs a against runs b, paired in order, and returns one test a metric, and the runs of each side.
 
     Args:
         a: Run folders.
@@ -119,7 +120,8 @@ def compare_runs(
         resamples: Of the bootstrap.
         trust: Let a model file run the code it carries.
     """
-    from rsml.evaluation import HEADLINE, paired_seeds_test
+    from rsml.evaluation import paired_seeds_test
+    from rsml.tasks import task
 
     if not a or len(a) != len(b):
         raise UserError(f"runs are compared in pairs, found {len(a)} against {len(b)}; give as many to --a as to --b")
@@ -127,7 +129,7 @@ def compare_runs(
     read = [read[0], *(matched(read[0], other) for other in read[1:])]
     side_a, side_b = read[: len(a)], read[len(a) :]
     first = read[0]
-    truth = first.labels.argmax(axis=1) if first.task == "single-label" else first.labels
+    truth = first.labels.argmax(axis=1) if task(first.task).one_class else first.labels
     tests = [
         paired_seeds_test(
             metric,
@@ -139,7 +141,7 @@ def compare_runs(
             task=first.task,
             resamples=resamples,
         )
-        for metric in metrics or HEADLINE[first.task]
+        for metric in metrics or task(first.task).headline
     ]
     return tests, side_a, side_b
 
@@ -147,7 +149,7 @@ def compare_runs(
 def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
     """The tests as text: one line a metric, then one a pair of runs, then who is right alone."""
     from rsml.evaluation.bootstrap import format_interval, format_p
-    from rsml.evaluation.measure import scale_of
+    from rsml.evaluation.scalars import scale_of
     from rsml.utils.tables import render
 
     def cell(interval: Interval, metric: str) -> str:
@@ -173,7 +175,6 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
         cells = [cell(test.a, test.metric), cell(test.b, test.metric), signed(test.difference, test.metric)]
         rows.append([test.metric, *cells, *deviation, format_p(test.p_value)])
     lines.append(render(header, rows))
-    has_classes = tests[0].pairs[0].mcnemar_p is not None
     if several:
         header = [f"{tests[0].metric}, seeds", "a", "b", "a - b", "no difference"]
         rows = [
@@ -187,8 +188,8 @@ def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence
             for pair, left, right in zip(tests[0].pairs, side_a, side_b, strict=True)
         ]
         lines.append(render(header, rows))
-    if has_classes:
-        for pair, left in zip(tests[0].pairs, side_a, strict=True):
+    for pair, left in zip(tests[0].pairs, side_a, strict=True):
+        if pair.mcnemar_p is not None:
             seed = f"seed {left.seed}: " if several else ""
             lines.append(
                 f"{seed}right alone {pair.only_a_right} : {pair.only_b_right}, McNemar {format_p(pair.mcnemar_p)}"
@@ -233,12 +234,12 @@ def as_plain(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Seque
     }
 
 
-def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+def kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
     """The scores in predictions.csv, if they are of just these images and labels."""
     import pandas as pd
 
     try:
-        with open(run.predictions, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(run.files.predictions, encoding="utf-8", errors="surrogateescape", newline="") as file:
             kept = pd.read_csv(file, dtype={"path": str}, keep_default_na=False)
     except (OSError, ValueError):
         return None
@@ -248,12 +249,12 @@ def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarra
     return kept[columns].to_numpy(dtype=float)
 
 
-def _kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | None:
+def kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | None:
     """The thresholds the run was measured with; 0.5 where its task has none."""
     import numpy as np
 
     try:
-        rows = json.loads(run.metrics.read_text(encoding="utf-8"))[split]["per_label"]
+        rows = json.loads(run.files.metrics.read_text(encoding="utf-8"))[split]["per_label"]
         by_name = {row["label"]: row.get("threshold", 0.5) for row in rows}
         return np.array([by_name[name] for name in names], dtype=float)
     except (OSError, ValueError, KeyError):

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsml.data.samples import Task
 from rsml.data.spelling import label_key, match_labels
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 

@@ -161,7 +161,9 @@ def _read_with_pillow(data: bytes) -> Raster:
 # of a tile of 256 x 256 pixels a third faster (0.14 against 0.22 ms, two threads).
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 ORIENTATION, SAMPLES, PLANAR, COLORMAP, EXTRA, FORMAT, NODATA = 274, 277, 284, 320, 338, 339, 42113
-_WANTED = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC}
+TILE_WIDTH, TILE_LENGTH = 322, 323
+WIDTHS, HEIGHTS = (WIDTH, TILE_WIDTH), (HEIGHT, TILE_LENGTH)
+_WANTED = {*WIDTHS, *HEIGHTS, SUBFILE, BITS, COMPRESSION, PHOTOMETRIC}
 _WANTED |= {ORIENTATION, SAMPLES, PLANAR, COLORMAP, EXTRA, FORMAT, NODATA}
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
 # None, LZW, JPEG, deflate (two codes), PackBits, LZMA, LERC, ZSTD, WebP.
@@ -205,16 +207,19 @@ def _read_tiff(data: bytes) -> Raster:
     pages = _tiff_pages(data)
     tags = pages[0]
     bits = tags.get(BITS, (1,))[0]
-    bands = tags.get(SAMPLES, (1,))[0] * len(_pages_alike(pages))
-    _check_size(tags[WIDTH][0], tags[HEIGHT][0], data, max(bits, 1) / 8 * bands)
+    used = _pages_alike(pages)
+    bands = tags.get(SAMPLES, (1,))[0] * len(used)
+    # A tile is decoded whole, however little of it the image needs.
+    width, height = (max(pages[page].get(tag, (0,))[0] for page in used for tag in pair) for pair in (WIDTHS, HEIGHTS))
+    _check_size(width, height, data, max(bits, 1) / 8 * bands)
     if bands > MAX_BANDS:
         raise Refused(f"declares {bands} bands; expected at most {MAX_BANDS}")
     photometric = tags.get(PHOTOMETRIC, (_BLACK_IS_ZERO,))[0]
     compression = tags.get(COMPRESSION, (1,))[0]
     if bits < 8 or compression in (2, 3, 4):  # bilevel, and fax codes
         return _read_with_pillow(data)
-    values = [_tiff_values(data, tags, page) for page in _pages_alike(pages)]
-    values = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+    layers = [_tiff_values(data, tags, page) for page in used]
+    values = layers[0] if len(layers) == 1 else np.concatenate(layers, axis=-1)
     if photometric == _PALETTE:
         colours = np.array(tags[COLORMAP]).reshape(3, -1).T
         # Some writers store 8-bit colours in the 16-bit table; libtiff guesses the same way.

@@ -14,8 +14,10 @@ import numpy as np
 from rsml.data.groups import Grouping, duplicate_groups, joined
 from rsml.data.parts import canonical_order, divide_samples, parse_shares, split_table, together
 from rsml.data.readers import read_samples
-from rsml.data.readers.division import MANIFEST, DivisionFolder
-from rsml.data.samples import Samples, Task
+from rsml.data.readers.division import DivisionFolder
+from rsml.data.readers.label_files import MANIFEST
+from rsml.data.samples import Samples
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -65,7 +67,7 @@ def divide(
     percent = None if split_files else parse_shares(shares or (70, 10, 20))
     grouping = Grouping.parse(groups) if groups else None
     samples = read_samples(
-        source, labels=labels, task=task, splits=split_files, group=grouping and grouping.column,
+        source, labels=labels, task=task, splits=split_files, group=grouping.column if grouping else None,
         allow_missing=allow_missing,
     )  # fmt: skip
     parameters: dict[str, Any] = {

@@ -25,9 +25,9 @@ def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> I
                 with open(name[1:], "rb") as lines:
                     yield from _lines(lines, name[1:])
             except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
                 raise UserError(
-                    f"{name[1:]}: list not readable ({getattr(error, 'strerror', None) or error}); give a text file with "
-                    "one image path a line"
+                    f"{name[1:]}: list not readable ({why}); give a text file with one image path a line"
                 ) from None
         elif os.path.isdir(name):
             yield from _below(name, suffixes)
@@ -42,7 +42,7 @@ def find_images(named: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> I
             yield from find_images(found, suffixes)
 
 
-def _lines(lines: Iterable[str] | Iterable[bytes], source: str) -> Iterator[str]:
+def _lines(lines: Iterable[str | bytes], source: str) -> Iterator[str]:
     """The paths on a list: UTF-8 with or without a byte-order mark, one a line; blank lines and `#` are passed over."""
     found = False
     for number, line in enumerate(lines, start=1):

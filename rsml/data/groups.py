@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from rsml.data.image_index import without_suffix
 from rsml.data.images import ImageError, decode
 from rsml.data.parts import together
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger("rsml")
 KINDS = "column:NAME, pattern:REGEX, numbers:N or found"
@@ -98,6 +96,9 @@ def connected(count: int, pairs: np.ndarray) -> np.ndarray:
         count: Of rows.
         pairs: `(pairs, 2)` rows.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
@@ -115,7 +116,7 @@ def duplicate_groups(samples: Samples, threads: int | None = None) -> np.ndarray
         samples: The images to compare; one that cannot be read is named in the error.
         threads: How many images are decoded at once; one a processor if None.
     """
-    return _numbered(of_every_image(_pixel_hash, samples, "Comparing pixels", threads))
+    return _numbered(of_every_image(_pixel_hash, samples, "comparing pixels", threads))
 
 
 def of_every_image(
@@ -125,7 +126,7 @@ def of_every_image(
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         try:
             found = pool.map(work, samples.files.tolist())
-            return list(tqdm(found, title, len(samples), unit=" images", delay=1, leave=False, disable=None))
+            return list(progress_bar(found, title=title, unit="images", total=len(samples)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

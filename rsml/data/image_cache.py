@@ -5,22 +5,22 @@ import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from rsml.data.images import ImageError
 from rsml.utils.errors import UserError
+from rsml.utils.files import remove_left_overs, replacing
+from rsml.utils.guard import map_npy
+from rsml.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
 # Part of every key: raise it when the same files would decode to other pixels.
 VERSION = 1
-STALE_SECONDS = 3600.0
 
 
 def cached_images(
@@ -57,7 +57,7 @@ def cached_images(
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(path)
+            remove_left_overs(path.parent.glob(f".{path.stem}.writing-*"))
             free = shutil.disk_usage(path.parent).free / 1e9
             if gigabytes > free:
                 raise UserError(
@@ -65,7 +65,7 @@ def cached_images(
                     "name a folder on another disk, or do without a cache"
                 )
             _write(path, batches, (len(files), *shape))
-        return np.load(path, mmap_mode="r")
+        return map_npy(path, kinds="u", ndim=4)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cache: cannot keep images in {path.parent}: {reason}; name another folder") from None
@@ -85,30 +85,16 @@ def _key(files: Sequence[str], shape: tuple[int, int, int], choices: dict) -> st
 
 def _write(path: Path, batches: tf.data.Dataset, shape: tuple[int, ...]) -> None:
     """Write beside and rename. Plain writes: a full disk is an error here, with a memory map it would kill us."""
-    part = path.with_suffix(f".{os.getpid()}.part")
     log.info("decoding %d images into the cache %s", shape[0], path)
-    try:
-        with open(part, "wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for batch in _with_progress(batches, shape[0]):
-                file.write(batch.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, open(part, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        for batch in _with_progress(batches, shape[0]):
+            file.write(batch.tobytes())
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove what killed runs left of this file."""
-    for part in path.parent.glob(f"{path.stem}.*.part"):
-        if time.time() - part.stat().st_mtime > STALE_SECONDS:
-            part.unlink(missing_ok=True)
-
-
-def _with_progress(batches: tf.data.Dataset, count: int):
-    with tqdm(total=count, desc="Decoding images", unit=" images", delay=2) as progress:
+def _with_progress(batches: tf.data.Dataset, count: int) -> Iterator[np.ndarray]:
+    with progress_bar(title="decoding", unit="images", total=count) as progress:
         for batch in batches.as_numpy_iterator():
             yield batch
             progress.update(len(batch))

@@ -202,7 +202,7 @@ def to_uint8(
         return np.zeros(values.shape, np.uint8)
     low, high = value_range or own_range(values, missing, raster, path)
     # float32 holds every whole number of 16 bits; wider types need the longer mantissa before the offset goes.
-    scaled = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    scaled: np.ndarray = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     scaled = (scaled - low) * (255.0 / (high - low))
     scaled[missing] = 0.0
     return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)

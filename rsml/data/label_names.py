@@ -2,10 +2,13 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rsml.data.samples import check_label_names
 from rsml.utils.errors import UserError
+from rsml.utils.guard.faults import reason_of
 
 _HEADINGS = {"label", "labels", "class", "classes", "name", "names", "index", "id"}
 
@@ -18,8 +21,8 @@ def read_label_names(given: str) -> tuple[str, ...]:
             one of numbers, JSON with a list of names or a dictionary between names and numbers (as Keras's
             `class_indices`); or a folder, whose folders are taken in sorted order, as Keras's generators number them.
     """
-    path = Path(given).expanduser()
     try:
+        path = Path(given).expanduser()
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         elif path.is_file():
@@ -28,16 +31,16 @@ def read_label_names(given: str) -> tuple[str, ...]:
             names = read(text)
         else:
             names = given.split(",")
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, csv.Error) as error:
         raise UserError(
-            f"{given}: no readable label names ({str(error).splitlines()[0]}); give one name a line, in the model's "
-            "order"
+            f"{given}: no readable label names ({reason_of(error)}); give one name a line, in the model's order"
         ) from None
     names = [name.strip() for name in names if name.strip()]
     if not names:
         raise UserError(f"{given}: no label names in it; give one name a line, in the model's order")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{given}: the label name '{twice[0]}' occurs {names.count(twice[0])} times; names must differ")
+    if twice := next(((name, count) for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{given}: the label name '{twice[0]}' occurs {twice[1]} times; names must differ")
+    check_label_names(names, given)
     return tuple(names)
 
 

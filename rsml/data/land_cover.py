@@ -104,7 +104,9 @@ def read_land_cover(
         label_names=tuple(names),
         task="proportions",
         root=root,
-        scenes=column["scene"][keep] if "scene" in column else None,
-        splits=column["split"][keep] if "split" in column else None,
-        groups=column[group][keep] if group is not None else None,
+        **{
+            field: column[name][keep]
+            for field, name in (("scenes", "scene"), ("splits", "split"), ("groups", group))
+            if name in column
+        },
     )

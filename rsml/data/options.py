@@ -1,4 +1,4 @@
-"""An experiment's data options; nothing that reads images or tables."""
+"""The options of data: which an experiment takes, and how a set is divided; nothing that reads images or tables."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from rsml.tasks import Task
 from rsml.utils.settings import Settings
-
-Task = Literal["multi-label", "single-label", "proportions"]
 
 
 class Scenes(Settings):
@@ -80,6 +79,44 @@ class Data(Settings):
                 f"fractions {self.fractions} must be percentages that sum to 100, they sum to {sum(self.fractions):g}"
             )
         return self
+
+
+class Division(Settings):
+    """What `rsml divide` divides into what, and how: its options, and what configs/divide.py sets as `division`.
+
+    Attributes:
+        source: A folder of images, or a label file beside them.
+        dest: The folder of the division.
+        labels: A label file outside the source's usual place.
+        train: Percent of train; 70, 10 and 20 where no share is given, 0 where others are.
+        valid: Percent of valid.
+        test: Percent of test.
+        how: Copy the images, link to them, or write only the table that points at them.
+        png: Write the copies as 8-bit RGB PNG.
+        split_files: Published files that say what is train, valid and test, instead of shares.
+        allow_missing: Leave out images without labels and labels without an image.
+        groups: What stays together: "column:NAME", "pattern:REGEX", "numbers:N" or "found".
+    """
+
+    source: str
+    dest: str
+    labels: str | None = None
+    task: Literal["multi-label", "single-label"] | None = None
+    train: float | None = None
+    valid: float | None = None
+    test: float | None = None
+    seed: NonNegativeInt = 0
+    how: Literal["copy", "link", "table"] = "copy"
+    png: bool = False
+    split_files: tuple[str, ...] | None = None
+    allow_missing: bool = False
+    groups: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `rsml.data.divide.divide`."""
+        values = self.model_dump()
+        shares = {part: values.pop(part) for part in ("train", "valid", "test")}
+        return {**values, "shares": {part: share for part, share in shares.items() if share is not None} or None}
 
 
 def check_source(data: Data) -> None:

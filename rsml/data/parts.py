@@ -55,7 +55,7 @@ def fraction_of(samples: Samples, fraction: float, seed: int = 0) -> np.ndarray:
         `(chosen,)` rows, in order.
     """
     divided = _stratified(samples, {"train": 100 * fraction, "valid": 0, "test": 100 * (1 - fraction)}, seed, None)
-    chosen = divided.splits == "train"
+    chosen = np.asarray(divided.splits == "train")
     order = np.random.Generator(np.random.PCG64(seed)).permutation(canonical_order(samples.paths))
     present = samples.present.astype(bool)[order]
     while (lacking := present.any(axis=0) & ~samples.present[chosen].any(axis=0)).any():
@@ -139,8 +139,8 @@ def _refuse_lonely_classes(samples: Samples, groups: np.ndarray | None) -> None:
 
 def _absent(samples: Samples, side: str) -> list[str]:
     there = samples.present[samples.splits == side].any(axis=0)
-    used = samples.present.any(axis=0)
-    return [name for name, here, any_ in zip(samples.label_names, there, used, strict=True) if any_ and not here]
+    lacking = np.flatnonzero(samples.present.any(axis=0) & ~there)
+    return [samples.label_names[column] for column in lacking]
 
 
 def _several(names: Sequence[str]) -> str:

@@ -8,13 +8,15 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 import rsml.data.augment as augmentation
+from rsml.data.augment_options import Augment, check_shape
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
+from rsml.data.mixing import mix
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
+from rsml.utils.progress import progress_bar
 
 Size = int | tuple[int, int]
 ReadFile = Callable[[tf.Tensor], tf.Tensor]
@@ -33,7 +35,7 @@ def training_dataset(
     epochs: int,
     start_epoch: int = 0,
     seed: int = 0,
-    augment: augmentation.Augment | None = None,
+    augment: Augment | None = None,
     cache: str | Path | None = None,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
@@ -67,7 +69,7 @@ def training_dataset(
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
-        augmentation.check_shape(augment, shape)
+        check_shape(augment, shape)
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
@@ -83,19 +85,26 @@ def training_dataset(
         key = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64, alg="philox")
         return tf.data.Dataset.from_tensor_slices(filled).map(lambda row: (key, row))
 
-    def load(key: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(key: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         def real() -> tf.Tensor:
             return read(row) if augment is None else augmentation.augment(read(row), augment, tf.stack([key, row]))
 
         def filling() -> tf.Tensor:
             return tf.zeros(shape, tf.uint8 if augment is None else tf.float32)
 
-        return tf.ensure_shape(tf.cond(row >= 0, real, filling), shape), row
+        return tf.ensure_shape(tf.cond(row >= 0, real, filling), shape), row, key
 
-    def finish(images: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def finish(images: tf.Tensor, rows: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         real = tf.math.count_nonzero(rows >= 0)
         rows = rows[:real]
-        return tf.cast(images[:real], tf.float32), {"labels": tf.gather(labels, rows), "index": rows}
+        images, of_batch = tf.cast(images[:real], tf.float32), tf.gather(labels, rows)
+        if augment is not None and augment.mixes:
+            # Rows are distinct within an epoch, so the first one makes the seed the batch's own.
+            seed_of_batch = tf.stack([keys[0], rows[0]])
+            images, of_batch = mix(
+                images, of_batch, seed_of_batch, mixup=augment.mixup, cutmix=augment.cutmix, share=augment.mixed
+            )
+        return images, {"labels": of_batch, "index": rows}
 
     dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch)
     dataset = dataset.map(load, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True).map(finish)
@@ -169,7 +178,7 @@ def evaluation_dataset(
 
 @contextlib.contextmanager
 def naming_bad_images(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[None]:
@@ -188,7 +197,7 @@ def naming_bad_images(
         raise
     except tf.errors.OpError:
         files = samples.files if isinstance(samples, Samples) else list(samples)
-        with tqdm(total=len(files), desc="Looking for the bad image", unit=" images", delay=2) as progress:
+        with progress_bar(title="looking for the bad image", unit="images", total=len(files)) as progress:
             bad = find_bad(files, bands, value_range, lambda _: progress.update())
         if not bad:
             raise
@@ -224,7 +233,7 @@ def _file_names(files: Iterable[str | Path]) -> np.ndarray:
 
 
 def _reader_of_rows(
-    samples: Samples | Sequence[str | Path],
+    samples: Samples | Iterable[str | Path] | np.ndarray,
     shape: tuple[int, int, int],
     cache: str | Path | None,
     bands: Sequence[int] | None,

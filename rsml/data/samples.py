@@ -14,8 +14,8 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from rsml.data.options import Task
 from rsml.data.tables import binary_values, read_cells, share_values
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 
@@ -54,9 +54,10 @@ class Samples:
     label_names: tuple[str, ...]
     task: Task
     root: Path
-    scenes: np.ndarray | None = None
-    splits: np.ndarray | None = None
-    groups: np.ndarray | None = None
+    # None stands for nothing but empty cells; a table that is made has all three.
+    scenes: np.ndarray = None  # type: ignore[assignment]
+    splits: np.ndarray = None  # type: ignore[assignment]
+    groups: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         paths = _text(self.paths, MAX_PATH)
@@ -126,7 +127,7 @@ class Samples:
         """`(samples, labels)` uint8: 1 for the labels an image counts for; for proportions its dominant class alone."""
         if self.task != "proportions":
             return self.labels
-        return (self.classes[:, None] == np.arange(len(self.label_names))).astype(np.uint8)
+        return np.equal.outer(self.classes, np.arange(len(self.label_names))).astype(np.uint8)
 
     def by_dominant_class(self) -> Samples:
         """Returns shares as a single-label task, the class of the greatest share; other tasks as they are."""

@@ -27,9 +27,7 @@ def load_samples(data: Data) -> Samples:
     if not (samples.splits != "").any():
         samples = divide_samples(samples, data.fractions, seed=data.split_seed)
     if not (samples.splits == "train").any():
-        raise UserError(
-            f"{data.source}: no training images; divide it with divide_dataset.py, or give data.split_files"
-        )
+        raise UserError(f"{data.source}: no training images; divide it with rsml divide, or give data.split_files")
     if samples.task == "single-label" and len(set(samples.part("train").classes.tolist())) < 2:
         raise UserError(f"{data.source}: all training images are of one class; give images of two classes or more")
     if data.validation_from_train:

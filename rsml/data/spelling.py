@@ -35,7 +35,11 @@ def _cut(word: str) -> tuple[str, ...]:
     for end in range(1, len(word) + 1):
         for start in range(max(0, end - _LONGEST), end):
             head = best[start]
-            if head is not None and word[start:end] in _WORDS and (best[end] is None or len(head) + 1 < len(best[end])):
+            if (
+                head is not None
+                and word[start:end] in _WORDS
+                and ((there := best[end]) is None or len(head) + 1 < len(there))
+            ):
                 best[end] = (*head, word[start:end])
     return best[-1] or (word,)
 
@@ -47,6 +51,20 @@ def words_of(label: str) -> list[str]:
     """
     spaced = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label)
     return [part for word in re.split(r"[\W_]+", spaced.lower()) if word for part in _cut(word)]
+
+
+def spellings_of(word: str) -> list[str]:
+    """A word, its singular and plural, and the other English spelling of it, best first; not all of them are words.
+
+    >>> spellings_of("harbours")[:3]
+    ['harbours', 'harbour', 'harbourss']
+    """
+    endings = (("s", ""), ("es", ""), ("ies", "y"))
+    singular = [word[: -len(ending)] + instead for ending, instead in endings if word.endswith(ending)]
+    plural = [word + "s", word + "es", word[:-1] + "ies"]
+    pairs = (("our", "or"), ("or", "our"), ("re", "er"), ("er", "re"), ("grey", "gray"), ("gray", "grey"))
+    other = [word.replace(one, instead) for one, instead in pairs]
+    return [form for form in dict.fromkeys([word, *singular, *plural, *other]) if len(form) > 1]
 
 
 def label_key(label: str) -> str:
@@ -84,5 +102,5 @@ def match_labels(labels: Sequence[str], known: Sequence[str]) -> dict[str, str] 
     """Maps each label to a known one, when the two lists are the same labels in some spelling and order; else None."""
     if len(labels) != len(known):
         return None
-    matched = {label: match_label(label, known) for label in labels}
-    return matched if set(matched.values()) == set(known) else None
+    matched = {label: hit for label in labels if (hit := match_label(label, known)) is not None}
+    return matched if len(matched) == len(labels) and set(matched.values()) == set(known) else None

@@ -67,7 +67,9 @@ class _State:
     Everything wanted is multiplied by the sum of the shares, which makes it whole.
     """
 
-    def __init__(self, counts, weight, shares, sizes, rng):
+    def __init__(
+        self, counts: np.ndarray, weight: np.ndarray, shares: np.ndarray, sizes: list[int], rng: np.random.Generator
+    ) -> None:
         self.counts, self.weight, self.shares = counts, weight, shares
         self.whole = int(shares.sum())
         self.sizes = np.array(sizes, dtype=np.int64)

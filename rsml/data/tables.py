@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from rsml.utils.files import replacing
 MAX_BYTES = 2**29
 """Of one table; a million images with two hundred labels fit."""
 
+Column = Sequence[Any] | np.ndarray
 _BINARY = {text: value for value, texts in ((0, "0 0.0 false False"), (1, "1 1.0 true True")) for text in texts.split()}
 
 
@@ -116,9 +118,7 @@ def heading(cells: Cells) -> list[str]:
     return cells.rows[0]
 
 
-def binary_values(
-    cells: np.ndarray, names: Sequence[str], images: Sequence[str], lines: Sequence[int], source: str
-) -> np.ndarray:
+def binary_values(cells: np.ndarray, names: Sequence[str], images: Column, lines: Column, source: str) -> np.ndarray:
     """Turns cells of text into a `(rows, names)` uint8 array, or names the first cell that is not 0 or 1.
 
     Args:
@@ -136,8 +136,8 @@ def binary_values(
 def share_values(
     cells: np.ndarray,
     names: Sequence[str],
-    images: Sequence[str],
-    lines: Sequence[int],
+    images: Column,
+    lines: Column,
     source: str,
     tolerance: float = 1e-3,
 ) -> np.ndarray:
@@ -154,8 +154,8 @@ def _refuse_cells(
     expected: str,
     cells: np.ndarray,
     names: Sequence[str],
-    images: Sequence[str],
-    lines: Sequence[int],
+    images: Column,
+    lines: Column,
     source: str,
 ) -> None:
     bad = np.argwhere(wrong)

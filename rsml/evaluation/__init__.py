@@ -1,4 +1,4 @@
-"""Metrics, thresholds, tables and figures."""
+"""Metrics, intervals and tests, thresholds, tables: numpy only."""
 
 from rsml.evaluation.bootstrap import (
     Interval,
@@ -9,15 +9,21 @@ from rsml.evaluation.bootstrap import (
     paired_test,
 )
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import HEADLINE, measure
 from rsml.evaluation.metrics import multilabel_metrics, singlelabel_metrics
 from rsml.evaluation.proportions import proportions_metrics
-from rsml.evaluation.report import confusion_table, full_report, headline_table, per_label_table, summary
+from rsml.evaluation.report import (
+    confusion_table,
+    full_report,
+    headline_table,
+    per_label_table,
+    summary,
+    summary_intervals,
+)
+from rsml.evaluation.scalars import scalar_metrics
 from rsml.evaluation.seeds import SeedsTest, paired_seeds_test
-from rsml.evaluation.thresholds import tune_global_threshold, tune_thresholds
+from rsml.evaluation.thresholds import tune_thresholds
 
 __all__ = [
-    "HEADLINE",
     "EvaluationError",
     "Interval",
     "PairedTest",
@@ -28,14 +34,14 @@ __all__ = [
     "format_interval",
     "full_report",
     "headline_table",
-    "measure",
     "multilabel_metrics",
     "paired_seeds_test",
     "paired_test",
     "per_label_table",
     "proportions_metrics",
+    "scalar_metrics",
     "singlelabel_metrics",
     "summary",
-    "tune_global_threshold",
+    "summary_intervals",
     "tune_thresholds",
 ]

@@ -33,7 +33,7 @@ def check_scores(scores: ArrayLike) -> np.ndarray:
     return array
 
 
-def _table(labels: ArrayLike) -> np.ndarray:
+def _array(labels: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(labels)
     except (TypeError, ValueError) as error:
@@ -43,7 +43,7 @@ def _table(labels: ArrayLike) -> np.ndarray:
 def check_multilabel(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Boolean labels and floating scores of one shape, or an `EvaluationError`."""
     values = check_scores(scores)
-    found = _table(labels)
+    found = _array(labels)
     if found.shape != values.shape:
         raise EvaluationError(
             f"labels of shape {found.shape} do not fit scores of shape {values.shape}: both must be (images, labels)"
@@ -73,7 +73,7 @@ def check_singlelabel(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray,
     """Class numbers `(images,)` and floating scores `(images, classes)`, or an `EvaluationError`."""
     values = check_scores(scores)
     images, width = values.shape
-    found = _table(labels)
+    found = _array(labels)
     if found.shape == (images, width) and width > 1:
         truth, _ = check_multilabel(found, values)
         count = truth.sum(1)

@@ -7,34 +7,17 @@ computing anything twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rsml.evaluation.arithmetic import collect, f_score, nan_mean, ratio
 from rsml.evaluation.checks import check_multilabel, check_singlelabel, check_threshold
+from rsml.evaluation.r4c_code import R4C_CODE
 from rsml.evaluation.ranking import RankingMeasures, average_precision, ranking_measures
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient that is 0 where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
-
-
-def f_score(precision: np.ndarray, recall: np.ndarray, beta: float) -> np.ndarray:
-    """F-beta of precision and recall, 0 where both are 0."""
-    return ratio((1 + beta**2) * precision * recall, beta**2 * precision + recall)
-
-
-def nan_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN, without a warning, where nothing is left."""
-    seen = ~np.isnan(values)
-    count = seen.sum(-1)
-    total = np.where(seen, values, 0.0).sum(-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 class MultilabelPart:
@@ -45,6 +28,7 @@ class MultilabelPart:
         # A float64 array, so that float32 scores are compared exactly and not with a rounded threshold.
         self.decisions = self.scores > check_threshold(threshold, self.scores.shape[1])
         self.hits = self.labels & self.decisions
+        self.present = self.labels
         self.size = len(self.labels)
 
     @cached_property
@@ -131,16 +115,6 @@ class MultilabelView:
         return average_precision(self.part.labels, self.part.scores, self.weights)
 
 
-def _single(values: np.ndarray) -> np.ndarray:
-    """The R4C authors' code keeps every precision and recall in single precision."""
-    return values.astype(np.float32).astype(np.float64)
-
-
-def _single_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over labels, added up one after another in single precision, as that code does."""
-    return np.cumsum(values.astype(np.float32), axis=1)[:, -1] / np.float64(values.shape[1])
-
-
 MULTILABEL: dict[str, Callable[[MultilabelView], np.ndarray]] = {
     "map_over_seen_labels": lambda v: nan_mean(v.average_precision),
     "mean_average_precision": lambda v: nan_mean(v.average_precision),
@@ -173,12 +147,7 @@ MULTILABEL: dict[str, Callable[[MultilabelView], np.ndarray]] = {
     "per_label_f1": lambda v: f_score(v.precision, v.recall, 1),
     "per_label_f2": lambda v: f_score(v.precision, v.recall, 2),
     "per_label_ap": lambda v: v.average_precision,
-    "r4c_code_precision_example": lambda v: v.mean(_single(v.part.precision)),
-    "r4c_code_recall_example": lambda v: v.mean(_single(v.part.recall)),
-    "r4c_code_f1": lambda v: v.mean(f_score(_single(v.part.precision), _single(v.part.recall), 1)),
-    "r4c_code_f2": lambda v: v.mean(f_score(_single(v.part.precision), _single(v.part.recall), 2)),
-    "r4c_code_precision_label": lambda v: _single_mean(v.precision),
-    "r4c_code_recall_label": lambda v: _single_mean(v.recall),
+    **R4C_CODE,
 }
 
 
@@ -189,6 +158,7 @@ class SinglelabelPart:
         self.classes, self.scores = check_singlelabel(labels, scores)
         self.predicted = self.scores.argmax(1)
         self.size, self.width = self.scores.shape
+        self.present = self.classes[:, None] == np.arange(self.width)
 
     @cached_property
     def rank(self) -> np.ndarray:
@@ -256,8 +226,7 @@ class SinglelabelView:
     @cached_property
     def average_precision(self) -> np.ndarray:
         """Of each class against the rest, `(resamples, classes)`."""
-        one_hot = self.part.classes[:, None] == np.arange(self.part.width)
-        return average_precision(one_hot, self.part.scores, self.weights)
+        return average_precision(self.part.present, self.part.scores, self.weights)
 
 
 SINGLELABEL: dict[str, Callable[[SinglelabelView], np.ndarray]] = {
@@ -279,18 +248,6 @@ SINGLELABEL: dict[str, Callable[[SinglelabelView], np.ndarray]] = {
     "per_label_f1": lambda v: f_score(v.precision, v.recall, 1),
     "per_label_ap": lambda v: v.average_precision,
 }
-_COUNTS = {"per_label_support", "per_label_predicted", "confusion_matrix"}
-
-
-def _collect(part: MultilabelPart | SinglelabelPart, metrics: dict[str, Callable], names: Iterable[str]) -> dict:
-    view = part.view(np.ones((1, part.size)))
-    result: dict[str, Any] = {}
-    for name in names:
-        value = metrics[name](view)[0]
-        if name in _COUNTS:
-            value = value.astype(np.int64)
-        result[name] = value if np.ndim(value) else float(value)
-    return result
 
 
 def multilabel_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, Any]:
@@ -321,7 +278,7 @@ def multilabel_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLik
         Floats by name, and arrays for the names that begin with `per_label_`; `per_label_ap` is NaN for a label that
         never occurs.
     """
-    return _collect(MultilabelPart(labels, scores, threshold), MULTILABEL, MULTILABEL)
+    return collect(MultilabelPart(labels, scores, threshold), MULTILABEL, MULTILABEL)
 
 
 def singlelabel_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
@@ -343,4 +300,4 @@ def singlelabel_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     """
     part = SinglelabelPart(labels, scores)
     names = [name for name in SINGLELABEL if name != "top_5_accuracy" or part.width > 5]
-    return _collect(part, SINGLELABEL, names)
+    return collect(part, SINGLELABEL, names)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rsml.evaluation.arithmetic import collect
 from rsml.evaluation.checks import EvaluationError, check_scores
 
 _LEAST = 1e-7
@@ -41,6 +42,11 @@ class ProportionsPart:
             raise EvaluationError(f"shares must be 0 or more and sum to 1, those of image {row} sum to {sums[row]:.4g}")
         self.size, self.width = self.scores.shape
         self.classes, self.predicted = self.labels.argmax(axis=1), self.scores.argmax(axis=1)
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """The class that dominates each image, `(images, classes)`."""
+        return self.one_hot(self.classes) > 0
 
     @cached_property
     def error(self) -> np.ndarray:
@@ -114,8 +120,4 @@ def proportions_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     Returns:
         Floats by name, and arrays for the names that begin with `per_label_`.
     """
-    part = ProportionsPart(labels, scores)
-    view = part.view(np.ones((1, part.size)))
-    values = {name: metric(view)[0] for name, metric in PROPORTIONS.items()}
-    values["per_label_support"] = values["per_label_support"].astype(np.int64)
-    return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
+    return collect(ProportionsPart(labels, scores), PROPORTIONS, PROPORTIONS)

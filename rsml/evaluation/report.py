@@ -5,58 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.evaluation.bootstrap import Task, bootstrap_intervals, format_interval
+from rsml.evaluation.bootstrap import Interval, bootstrap_intervals, format_interval
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import NOT_PERCENT, scale_of, task_metrics
+from rsml.evaluation.scalars import NOT_PERCENT, scale_of
+from rsml.tasks import Task, task
 
 Style = Literal["text", "markdown", "csv"]
 
-# Rows of the multi-label headline table: title, then the metrics for F1, F2, P and R.
-_AVERAGES = (
-    ("mean over images, F of means", ("example_f1", "example_f2", "example_precision", "example_recall")),
-    ("mean over labels, F of means", ("label_f1", "label_f2", "label_precision", "label_recall")),
-    ("all decisions at once (micro)", ("micro_f1", "micro_f2", "micro_precision", "micro_recall")),
-    ("mean of each image's F (samples)", ("samples_f1", "samples_f2", None, None)),
-    ("mean of each label's F (macro)", ("macro_f1", "macro_f2", None, None)),
-)
-_MULTILABEL_SCALARS = (
-    ("mAP", "map_over_seen_labels"),
-    ("subset accuracy", "subset_accuracy"),
-    ("Hamming loss", "hamming_loss"),
-    ("ranking loss", "ranking_loss"),
-    ("one-error", "one_error"),
-    ("label ranking average precision", "label_ranking_average_precision"),
-    ("coverage (labels)", "coverage_error"),
-)
-_SINGLELABEL_SCALARS = (
-    ("accuracy", "accuracy"),
-    ("balanced accuracy", "balanced_accuracy"),
-    ("kappa", "kappa"),
-    ("macro F1", "macro_f1"),
-    ("macro precision", "macro_precision"),
-    ("macro recall", "macro_recall"),
-    ("weighted F1", "weighted_f1"),
-    ("top-5 accuracy", "top_5_accuracy"),
-    ("mAP", "map_over_seen_labels"),
-)
-_PROPORTIONS_SCALARS = (
-    ("KL divergence (nats)", "kl_divergence"),
-    ("dominant-class accuracy", "dominant_accuracy"),
-    ("overlap of shares", "overlap"),
-    ("mean absolute error", "mean_absolute_error"),
-)
-# Metrics of each label that get an interval.
-_WITH_INTERVAL = {
-    "multi-label": ("per_label_precision", "per_label_recall", "per_label_f1", "per_label_ap"),
-    "single-label": ("per_label_precision", "per_label_recall", "per_label_f1", "per_label_ap"),
-    "proportions": ("per_label_absolute_error",),
-}
+RARE = 10
+"""A label with fewer images than this in the measured part is marked: its numbers are mostly chance."""
 
 
 def summary(
@@ -67,9 +30,9 @@ def summary(
     thresholds: ArrayLike | None = 0.5,
     *,
     edge_counts: ArrayLike | None = None,
+    valid_counts: ArrayLike | None = None,
+    intervals: Mapping[str, Interval] | None = None,
     resamples: int = 0,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, Any]:
     """Everything worth keeping of one evaluation, ready for `json.dump` (what is undefined is None).
 
@@ -80,20 +43,19 @@ def summary(
         scores: `(images, labels)`.
         thresholds: one, or one for each label (multi-label); 0.5 when None.
         edge_counts: edges of each label in the label graph, `(labels,)`.
-        resamples: of the bootstrap; 0 leaves the intervals out.
-        seed: of the bootstrap.
-        level: of the intervals.
+        valid_counts: images of each label in the validation part, `(labels,)`, where that chose epoch and thresholds.
+        intervals: of `summary_intervals`, where they are made already.
+        resamples: of the bootstrap where they are not; 0 leaves the intervals out.
 
     Returns:
         `{"task", "images", "metrics": {name: number}, "per_label": [{"label", "support", "predicted", "ap",
-        "precision", "recall", "f1", ...}]}` (shares and their errors for proportions), with `threshold` and `edges` per
-        label where they are known, `confusion_matrix` for single-label, and
+        "precision", "recall", "f1", ...}]}` (shares and their errors for proportions), with `threshold`, `edges` and
+        `valid` per label where they are known, `confusion_matrix` for single-label, and
         `intervals: {"level", "resamples", "metrics": {name: [low, high]}}`.
     """
-    if samples_task not in _WITH_INTERVAL:
-        raise EvaluationError(f"unknown task {samples_task!r}: choose {', '.join(_WITH_INTERVAL)}")
+    row = task(samples_task)
     thresholds = 0.5 if thresholds is None else thresholds
-    metrics = task_metrics(labels, scores, samples_task, thresholds)
+    metrics = row.measure(labels, scores, thresholds)
     width = len(metrics["per_label_support"])
     _check_width(label_names, width, "label names")
     result: dict[str, Any] = {"task": samples_task, "images": len(np.asarray(scores))}
@@ -102,28 +64,39 @@ def summary(
     columns = {
         name.removeprefix("per_label_"): values for name, values in metrics.items() if name.startswith("per_label_")
     }
-    if samples_task == "multi-label":
+    if row.thresholds:
         columns["threshold"] = np.broadcast_to(np.asarray(thresholds, dtype=float), (width,))
-    if edge_counts is not None:
-        _check_width(edge_counts, width, "edge counts")
-        columns["edges"] = np.asarray(edge_counts)
+    for name, counts in (("edges", edge_counts), ("valid", valid_counts)):
+        if counts is not None:
+            _check_width(counts, width, f"{name.removesuffix('s')} counts")
+            columns[name] = np.asarray(counts)
     result["per_label"] = [
-        {"label": str(label), **{name: _number(values[row]) for name, values in columns.items()}}
-        for row, label in enumerate(label_names)
+        {"label": str(label), **{name: _number(values[place]) for name, values in columns.items()}}
+        for place, label in enumerate(label_names)
     ]
-    if samples_task == "single-label":
+    if "confusion_matrix" in metrics:
         result["confusion_matrix"] = metrics["confusion_matrix"].tolist()
-    if resamples:
-        per_label = list(_WITH_INTERVAL[samples_task])
-        options = {"threshold": thresholds, "task": samples_task, "resamples": resamples, "seed": seed, "level": level}
-        intervals = bootstrap_intervals(labels, scores, scalars + per_label, **options)
+    if intervals is None and resamples:
+        intervals = summary_intervals(samples_task, labels, scores, thresholds, resamples)
+    if intervals:
+        first = next(iter(intervals.values()))
         ends = {name: [_number(intervals[name].low), _number(intervals[name].high)] for name in scalars}
-        result["intervals"] = {"level": level, "resamples": resamples, "metrics": ends}
-        for name in per_label:
+        result["intervals"] = {"level": first.level, "resamples": len(first.samples), "metrics": ends}
+        for name in row.with_interval:
             low, high = intervals[name].low, intervals[name].high
-            for row, entry in enumerate(result["per_label"]):
-                entry[f"{name.removeprefix('per_label_')}_interval"] = [_number(low[row]), _number(high[row])]
+            for place, entry in enumerate(result["per_label"]):
+                entry[f"{name.removeprefix('per_label_')}_interval"] = [_number(low[place]), _number(high[place])]
     return result
+
+
+def summary_intervals(
+    samples_task: Task, labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = 0.5, resamples: int = 1000
+) -> dict[str, Interval]:
+    """The intervals that belong into a `summary`, all of the same resamples; arguments as there."""
+    row = task(samples_task)
+    scalars = [name for name, value in row.measure(labels, scores, thresholds).items() if np.ndim(value) == 0]
+    names = [*scalars, *row.with_interval]
+    return bootstrap_intervals(labels, scores, names, threshold=thresholds, task=samples_task, resamples=resamples)
 
 
 def headline_table(evaluation: dict[str, Any], style: Style = "text") -> str:
@@ -139,17 +112,15 @@ def headline_table(evaluation: dict[str, Any], style: Style = "text") -> str:
             [name, _plain(value), *map(_plain, ends.get(name, ()))] for name, value in evaluation["metrics"].items()
         ]
         return render(["metric", "value", *(["low", "high"] if ends else [])], rows, style)
-    multilabel = evaluation["task"] == "multi-label"
-    single = _PROPORTIONS_SCALARS if evaluation["task"] == "proportions" else _SINGLELABEL_SCALARS
-    scalars = _MULTILABEL_SCALARS if multilabel else single
-    known = [(title, name) for title, name in scalars if name in evaluation["metrics"]]
+    row = task(evaluation["task"])
+    known = [(title, name) for title, name in row.titles if name in evaluation["metrics"]]
+    text = _caption(evaluation)
+    if row.averages:
+        grid = [[title, *(_cell(evaluation, name) if name else "" for name in names)] for title, names in row.averages]
+        text += render(["%", "F1", "F2", "precision", "recall"], grid, style) + "\n"
+        known = [(title + (" (%)" if name not in NOT_PERCENT else ""), name) for title, name in known]
     rows = [[title, _cell(evaluation, name)] for title, name in known]
-    if not multilabel:
-        return _caption(evaluation) + render(["", "%" if single is _SINGLELABEL_SCALARS else "% or nats"], rows, style)
-    grid = [[title, *(_cell(evaluation, name) if name else "" for name in names)] for title, names in _AVERAGES]
-    rows = [[title + (" (%)" if name not in NOT_PERCENT else ""), _cell(evaluation, name)] for title, name in known]
-    head = render(["%", "F1", "F2", "precision", "recall"], grid, style)
-    return _caption(evaluation) + head + "\n" + render(["", "value"], rows, style)
+    return text + render(["", row.unit], rows, style) + _marks(evaluation, named=True)
 
 
 def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
@@ -165,13 +136,13 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
     if style == "csv":
         plain = [name for name, value in entries[0].items() if not isinstance(value, list)]
         return render(plain, [[_plain(entry[name]) for name in plain] for entry in entries], style)
-    if evaluation["task"] == "proportions":
+    if task(evaluation["task"]).shares:
         return _share_table(evaluation, style)
     edges, threshold = "edges" in entries[0], "threshold" in entries[0]
     header = ["label", "images", "AP", "precision", "recall", "F1", *["edges"] * edges, *["threshold"] * threshold]
     rows = []
     for entry in entries:
-        row = [entry["label"], str(entry["support"])]
+        row = [entry["label"] + _mark(entry), str(entry["support"])]
         for name in ("ap", "precision", "recall", "f1"):
             ends = entry.get(f"{name}_interval")
             row.append(_percent(entry[name]) + (f" {_ends(ends)}" if ends else ""))
@@ -180,7 +151,7 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
         if threshold:
             row.append(f"{entry['threshold']:.3f}")
         rows.append(row)
-    return render(header, rows, style)
+    return render(header, rows, style) + _marks(evaluation)
 
 
 def _share_table(evaluation: dict[str, Any], style: Style) -> str:
@@ -192,11 +163,29 @@ def _share_table(evaluation: dict[str, Any], style: Style) -> str:
     interval = "absolute_error_interval" in entries[0]
     header = ["class", "images", *columns, *([f"error, {_level(evaluation)} interval"] if interval else [])]
     rows = [
-        [entry["label"], str(entry["support"]), *(_percent(entry[name]) for name in columns.values())]
+        [entry["label"] + _mark(entry), str(entry["support"]), *(_percent(entry[name]) for name in columns.values())]
         + ([_ends(entry["absolute_error_interval"])] if interval else [])
         for entry in entries
     ]
-    return render(header, rows, style)
+    return render(header, rows, style) + _marks(evaluation)
+
+
+def _mark(entry: dict[str, Any]) -> str:
+    return ("*" if entry["support"] < RARE else "") + ("!" if entry.get("valid") == 0 else "")
+
+
+def _marks(evaluation: dict[str, Any], named: bool = False) -> str:
+    """What the marks mean, where there are any; by name for a table that does not list the labels."""
+    lines = ""
+    for mark, text in (
+        ("*", f"fewer than {RARE} images in this part, so its numbers are mostly chance"),
+        ("!", "no image in the validation part, so neither the epoch nor a threshold was chosen for it"),
+    ):
+        marked = [entry["label"] for entry in evaluation["per_label"] if mark in _mark(entry)]
+        if marked:
+            which = ", ".join(marked[:5]) + (f" and {len(marked) - 5} more" if len(marked) > 5 else "")
+            lines += f"\n{mark if not named else which}: {text}"
+    return lines + "\n" if lines else ""
 
 
 def confusion_table(evaluation: dict[str, Any], most: int = 10, style: Style = "text") -> str:
@@ -252,8 +241,9 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = 
 
 
 def _caption(evaluation: dict[str, Any]) -> str:
-    kind = "labels" if evaluation["task"] == "multi-label" else "classes"
-    text = f"{evaluation['images']} images, {len(evaluation['per_label'])} {kind}"
+    labels, noun = len(evaluation["per_label"]), task(evaluation["task"]).noun
+    images = "1 image" if evaluation["images"] == 1 else f"{evaluation['images']} images"
+    text = f"{images}, {labels} {noun if labels > 1 else noun.removesuffix('es' if noun == 'classes' else 's')}"
     thresholds = {entry.get("threshold") for entry in evaluation["per_label"]} - {None}
     if thresholds:
         text += f", threshold {thresholds.pop():g}" if len(thresholds) == 1 else ", a threshold for each label"

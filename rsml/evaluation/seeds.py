@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.evaluation.bootstrap import Interval, PairedTest, Task, make_interval, paired_test, two_sided_p
+from rsml.evaluation.bootstrap import Interval, PairedTest, make_interval, paired_test, two_sided_p
 from rsml.evaluation.checks import EvaluationError
+from rsml.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Decision thresholds tuned on the validation part, for each label or one for all; never on the test part."""
+"""Decision thresholds tuned on the validation part, one for each label; never on the test part."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rsml.evaluation.arithmetic import ratio
 from rsml.evaluation.checks import EvaluationError, check_multilabel
-from rsml.evaluation.metrics import f_score, ratio
 
 DEFAULT = 0.5
 _BETA = {"f1": 1, "f2": 2}
@@ -89,45 +89,6 @@ def tune_thresholds(
         if at_drawn > at_default:
             thresholds[label] = drawn
     return thresholds
-
-
-def tune_global_threshold(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    objective: Literal["example_f1", "example_f2", "micro_f1", "micro_f2"] = "example_f1",
-) -> float:
-    """The one threshold for all labels that maximises `objective`, exactly, on the given (validation) images.
-
-    Args:
-        labels: 0 or 1, `(images, labels)`.
-        scores: probabilities `(images, labels)`.
-        objective: a metric of `multilabel_metrics`.
-    """
-    average, _, name = objective.partition("_")
-    if average not in ("example", "micro"):
-        raise EvaluationError(f"unknown objective {objective!r}: choose example_f1, example_f2, micro_f1 or micro_f2")
-    beta = _beta(name)
-    truth, values = check_multilabel(labels, scores)
-    images, width = truth.shape
-    # Walking down all scores, every step predicts one more label of one image.
-    ranked = np.argsort(values, axis=1)[:, ::-1]
-    scores_ranked = np.take_along_axis(values, ranked, axis=1)
-    hits_ranked = np.take_along_axis(truth, ranked, axis=1)
-    walk = np.argsort(-scores_ranked, axis=None, kind="stable")
-    kept, low, high = _cuts(scores_ranked.ravel()[walk])
-    if average == "micro":
-        hits = np.cumsum(hits_ranked.ravel()[walk])[kept - 1]
-        quality = ratio((1 + beta**2) * hits, kept + beta**2 * truth.sum())
-    else:
-        hits = np.cumsum(hits_ranked, axis=1)
-        precision = hits / np.arange(1, width + 1)
-        recall = ratio(hits, truth.sum(1, keepdims=True))
-
-        def mean_after_each_step(per_image: np.ndarray) -> np.ndarray:
-            return np.cumsum(np.diff(per_image, axis=1, prepend=0.0).ravel()[walk])[kept - 1] / images
-
-        quality = f_score(mean_after_each_step(precision), mean_after_each_step(recall), beta)
-    return _choose(quality, low, high) if truth.any() else DEFAULT
 
 
 def _beta(objective: str) -> int:

@@ -22,6 +22,7 @@ from rsml.data.samples import Samples
 from rsml.export.formats import FORMATS, INPUT, OUTPUT, Format, Runner, Source, companions, held_output, one_line
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.run import Run
+from rsml.tasks import task as task_row
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_text
 from rsml.utils.progress import progress_bar
@@ -104,8 +105,8 @@ def export_model(
     scene_model, run = open_model(model, trust, unnamed)
     if None in scene_model.model.input_shape[1:] or isinstance(scene_model.model.output_shape, list):
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
-    file = Path(model) if run is None else run.best
-    folder = Path(out) if out else Run(file.parent).export
+    file = Path(model) if run is None else run.files.best
+    folder = Path(out) if out else Run(file.parent).files.export
     checked, calibrated, said = gather_images(scene_model, run, images, root, calibration)
     checks, faults = export(scene_model, file, folder, formats, checked, calibrated, batch)
     return Exported(scene_model.task, folder, checks, faults, said)
@@ -199,7 +200,7 @@ def gather_images(
     samples = run.read_samples(root)
     parts = {name: part for name in ("test", "valid", "train") if len(part := samples.part(name))}
     if not parts:
-        raise UserError(f"{run.samples}: no image in any part; give some with --images FOLDER")
+        raise UserError(f"{run.files.samples}: no image in any part; give some with --images FOLDER")
     measured, calibrating = next(iter(parts)), list(parts)[-1]
     checked = _spread(list(parts[measured].files), images)
     first = checked[0]
@@ -217,8 +218,8 @@ def gather_images(
 
 def table(checks: Sequence[Check], task: str) -> str:
     """The checks as a table."""
-    decisions = "equal decisions" if task == "multi-label" else "equal classes"
-    header = ["format", "file", "MB", "largest difference", "mean difference", decisions, "ms an image"]
+    decisions = "equal decisions" if task_row(task).thresholds else "equal classes"
+    header = ["format", "file", "MB", "largest diff.", "mean diff.", decisions, "ms an image"]
     rows = []
     for check in checks:
         compared = [f"{check.largest:.1e}", f"{check.mean:.1e}", f"{100 * check.agreement:.2f} %"]
@@ -267,7 +268,7 @@ def _check(
     given = _all(runner, images, batch)
     difference = np.abs(given.astype(np.float64) - expected)
     equal = scene_model.decide(given) == scene_model.decide(expected)
-    agreement = equal.mean() if scene_model.task == "multi-label" else equal.all(axis=1).mean()
+    agreement = equal.mean() if task_row(scene_model.task).thresholds else equal.all(axis=1).mean()
     return Check(
         format=name,
         file=str(path),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -28,6 +28,7 @@ from rsml.figures.style import (
     canvas,
     colours,
     grid_cells,
+    label_colours,
     name_columns,
     name_rows,
     open_frame,
@@ -310,9 +311,12 @@ def shares(labels: ArrayLike, scores: ArrayLike, class_names: Sequence[str]) -> 
     """
     truth, predicted = 100 * np.asarray(labels), 100 * np.asarray(scores)
     figure, panels = small_multiples(len(class_names), columns=4, width=2.1, height=2.1, share=True)
+    shades = [colour or to_rgb(BLUE) for colour in label_colours(class_names)]
     for column, (axes, name) in enumerate(zip(panels, class_names, strict=True)):
         axes.plot([0, 100], [0, 100], color=GREY, linewidth=1)
-        axes.plot(truth[:, column], predicted[:, column], "o", color=BLUE, markersize=2.5, alpha=0.5, linewidth=0)
+        axes.plot(
+            truth[:, column], predicted[:, column], "o", color=shades[column], markersize=2.5, alpha=0.5, linewidth=0
+        )
         axes.set_title(shorten(name, 24), fontsize=9)
         error = np.abs(truth[:, column] - predicted[:, column]).mean()
         axes.text(3, 97, f"error {error:.1f}", va="top", fontsize=7.5, color=DARK)
@@ -365,7 +369,9 @@ def feature_map(
     if labels.ndim == 1:
         figure, axes = canvas(10, 7.5)
         seen = [column for column in columns if (labels == column).any()]
-        shades = [matplotlib.colormaps["tab20"](place % 20) for place in range(len(seen))]
+        # More classes than colours are told apart by their markers.
+        usual = label_colours([label_names[column] for column in seen[:20]])
+        shades = [usual[place % 20] or to_rgb(GREY) for place in range(len(seen))]
         for place, column in enumerate(seen):
             own = points[labels == column]
             marker = "osD^v"[(place // 20) % 5]

@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rsml.evaluation.checks import EvaluationError
-from rsml.evaluation.measure import scale_of
+from rsml.evaluation.scalars import scale_of
 from rsml.figures.style import BLUE, DARK, GREY, ORANGE, canvas, colours, open_frame, small_multiples
 
 # Metrics worth a curve, in this order, where the history has them; the titles they get.
 _TITLES = {
     "loss": "loss",
+    "objective": "loss without the methods' terms",
     "example_f1": "example F1",
     "map_over_seen_labels": "mAP",
     "mean_average_precision": "mAP",
@@ -25,6 +26,7 @@ _TITLES = {
     "kl_divergence": "KL divergence (nats)",
     "learning_rate": "learning rate",
 }
+_RATES = (("learning_rate", "new parts", BLUE), ("backbone_learning_rate", "backbone", GREY))
 
 
 def learning_curves(history: pd.DataFrame, metrics: Sequence[str] | None = None, best: int | None = None) -> Figure:
@@ -48,21 +50,22 @@ def learning_curves(history: pd.DataFrame, metrics: Sequence[str] | None = None,
     marker = "o" if len(history) < 30 else None
     figure, panels = small_multiples(len(shown), columns=3, width=3.7, height=2.7)
     for axes, name in zip(panels, shown, strict=True):
-        for column, label, colour in ((name, "train", GREY), (f"val_{name}", "valid", BLUE)):
-            if column in history:
-                single = f"val_{name}" not in history
-                colour = BLUE if single else colour
-                # A schedule may end at 0, which a logarithmic axis has no place for.
-                values = history[column].where(history[column] > 0) if name == "learning_rate" else history[column]
-                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=label)
+        rate = name == "learning_rate"
+        lines = _RATES if rate else ((name, "train", GREY), (f"val_{name}", "valid", BLUE))
+        lines = [line for line in lines if line[0] in history]
+        for column, label, colour in lines:
+            # A schedule may end at 0, which a logarithmic axis has no place for.
+            values = history[column].where(history[column] > 0) if rate else history[column]
+            colour = BLUE if len(lines) == 1 else colour
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=label)
         axes.set_title(_TITLES.get(name, name.replace("_", " ")), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
-        if name == "learning_rate":
+        if rate:
             axes.set_yscale("log")
-        else:
-            axes.legend(frameon=False, fontsize=8)
         if best is not None:
-            axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--")
+            axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--", label="chosen epoch")
+        if not rate or len(lines) > 1 or best is not None:
+            axes.legend(frameon=False, fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
         open_frame(axes)
     return figure

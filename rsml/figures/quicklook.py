@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ import rasterio
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
-from rsml.figures.style import DARK, GREY, bare_frame, shorten
+from rsml.figures.style import DARK, GREY, bare_frame, label_colours, shorten
 from rsml.mapping.label_map import top_labels
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
+from rsml.tasks import task
 
 _CELLS, _PIXELS = 512, 1000
 _LEGEND, _PANELS = 16, 8
@@ -30,20 +31,6 @@ _ON_TOP = {
     "single-label": "most probable class",
     "proportions": "class with the largest share",
 }
-# What maps have accustomed people to; other labels get the colours that are left.
-_FAMILIAR = [
-    ({"water", "lake", "river", "wetland", "wetlands"}, "#3b82d0"),
-    ({"sea", "ocean"}, "#1b3f8b"),
-    ({"trees", "tree", "forest", "woodland"}, "#1f6b34"),
-    ({"grass", "meadow", "grassland", "pasture", "herbaceous"}, "#93cf62"),
-    ({"field", "agricultural", "crop", "crops", "cropland", "farmland", "cultivated"}, "#f0c93a"),
-    ({"chaparral", "shrub", "shrubland", "bushes"}, "#9a9a3c"),
-    ({"sand", "beach", "desert"}, "#f6e3a8"),
-    ({"soil", "bare", "barren", "bareland"}, "#b0743f"),
-    ({"buildings", "building", "residential", "developed", "built"}, "#d7372f"),
-    ({"pavement", "road", "freeway", "runway", "impervious"}, "#8d8f96"),
-    ({"snow", "ice", "glacier"}, "#e6f4fa"),
-]
 
 
 def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[float, float]) -> Figure:
@@ -71,7 +58,7 @@ def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[
     frames = _Frames(scene, span)
     shown = _by_share(top, len(model.labels))
     panels = [k for k in np.argsort(-decisions.sum(axis=(0, 1)), kind="stable") if decisions[..., k].any()]
-    panels = panels[: _PANELS if model.task == "multi-label" else 0]
+    panels = panels[: _PANELS if task(model.task).thresholds else 0]
     figure, large, small = _layout(frames.aspect, len(panels))
     frames.show(large[0], image)
     large[0].set_title(shorten(Path(scene.path).name, 48), fontsize=10, color=DARK)
@@ -142,8 +129,8 @@ def _layout(aspect: float, panels: int) -> tuple[Figure, list[Axes], list[Axes]]
     width = beside * side + 2.4
     large, small = side * aspect + 0.5, min((width - 0.5) / columns * aspect + 0.3, 3.2)
     heights = [large] * (2 // beside) + [small] * rows
-    figure = Figure(figsize=(width, sum(heights) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
+    figure = Figure(figsize=(width, sum(heights) + 0.2), layout=layout)
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
 
     def line(row: int, places: int, filled: int) -> list[Axes]:
@@ -188,27 +175,10 @@ def _by_share(top: np.ndarray, labels: int) -> list[int]:
 
 def _colours(shown: Sequence[int], names: Sequence[str]) -> np.ndarray:
     """`(labels + 1, 3)`; the last row is for no label."""
-    # The ten strong colours first, then their pale twins.
-    strong, pale = (matplotlib.colormaps["tab20"].colors[first::2] for first in (0, 1))
-    free = [*strong, *pale]
     colours = np.tile(to_rgb(_OTHER), (len(names) + 1, 1))
-    familiar = {colour: words for words, colour in _FAMILIAR}
-    own: dict[int, tuple[float, float, float]] = {}
-    for label in shown:
-        spoken = set(re.split(r"[^a-z]+", names[label].lower()))
-        for colour, words in familiar.items():
-            if spoken & words:
-                own[label] = to_rgb(colour)
-                del familiar[colour]
-                break
-    free = [colour for colour in free if all(_distance(colour, taken) > 0.35 for taken in own.values())]
-    for label in shown:
-        colours[label] = own[label] if label in own else free.pop(0) if free else to_rgb(_OTHER)
+    for label, colour in zip(shown, label_colours([names[label] for label in shown]), strict=True):
+        colours[label] = colour or to_rgb(_OTHER)
     return colours
-
-
-def _distance(a: Sequence[float], b: Sequence[float]) -> float:
-    return float(np.linalg.norm(np.subtract(a, b)))
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

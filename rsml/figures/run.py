@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,108 +14,141 @@ from matplotlib.figure import Figure
 
 from rsml.data.images import decode
 from rsml.data.samples import Samples
-from rsml.evaluation import bootstrap_interval
-from rsml.figures import charts as figures
+from rsml.evaluation import Interval
+from rsml.figures import charts
+from rsml.figures.panels import confident_mistakes, mistakes_sheet, score_panel
 from rsml.graph import cooccurrence
+from rsml.tasks import task
 
+logger = logging.getLogger(__name__)
 PANEL, MISTAKES = 8, 24
-_BOOTSTRAPPED = {"multi-label": "example_f1", "single-label": "accuracy", "proportions": "dominant_accuracy"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the pictures of a measured part are drawn from.
+
+    Attributes:
+        samples: All images, divided.
+        part: The part that was measured.
+        scores: `(part, labels)` probabilities.
+        thresholds: `(labels,)`.
+        summary: What was measured on the part.
+        graph_threshold: `Q` of the label graph.
+    """
+
+    samples: Samples
+    part: Samples
+    scores: np.ndarray
+    thresholds: np.ndarray
+    summary: dict[str, Any]
+    graph_threshold: float
 
 
 def draw_figures(
     folder: Path,
     *,
     samples: Samples,
-    part: Samples,
-    scores: np.ndarray,
-    thresholds: np.ndarray,
-    summary: dict[str, Any],
     history: pd.DataFrame,
     graph_threshold: float,
-    resamples: int,
+    best_epoch: int | None = None,
+    part: Samples | None = None,
+    scores: np.ndarray | None = None,
+    thresholds: np.ndarray | None = None,
+    summary: dict[str, Any] | None = None,
+    interval: Interval | None = None,
 ) -> None:
-    """Draws what a run's task calls for into a folder.
+    """Draws what a run's task calls for into a folder; a picture that cannot be drawn is a line in the log.
 
     Args:
         folder: Where the pictures go.
         samples: All images, divided.
-        part: The part that was measured.
+        history: One row an epoch.
+        graph_threshold: `Q` of the label graph.
+        best_epoch: The epoch that was chosen.
+        part: The part that was measured, if one was.
         scores: `(part, labels)` probabilities.
         thresholds: `(labels,)`.
         summary: What was measured on the part.
-        history: One row an epoch.
-        graph_threshold: `Q` of the label graph.
-        resamples: Of the bootstrap chart; 0 leaves it out.
+        interval: Of the task's first metric, to draw its resamples.
     """
-    if part.task == "multi-label":
-        drawn = _multilabel(samples, part, scores, thresholds, summary, graph_threshold)
-    elif part.task == "proportions":
-        drawn = _proportions(part, scores)
-    else:
-        drawn = _singlelabel(part, scores, thresholds)
-    for name, figure in drawn:
-        figures.save(figure, folder / f"{name}.png")
-    counts = figures.label_counts(samples.present, samples.splits, samples.label_names)
-    figures.save(counts, folder / "label_counts.png")
-    if len(history):
-        figures.save(figures.learning_curves(history), folder / "learning_curves.png")
-    if resamples:
-        metric = _BOOTSTRAPPED[part.task]
-        interval = bootstrap_interval(
-            _truth(part), scores, metric, threshold=thresholds, task=part.task, resamples=resamples
-        )
-        figures.save(figures.bootstrap_chart(interval, metric), folder / "bootstrap.png")
+    row = task(samples.task)
+    drawn: dict[str, Callable[[], Figure | None]] = {
+        "label_counts": lambda: charts.label_counts(samples.present, samples.splits, samples.label_names),
+        "learning_curves": lambda: charts.learning_curves(history, best=best_epoch) if len(history) else None,
+        "bootstrap": lambda: charts.bootstrap_chart(interval, row.monitor) if interval else None,
+    }
+    if part is not None:
+        measured = Measured(samples, part, scores, thresholds, summary, graph_threshold)
+        drawn |= {name: lambda draw=_FIGURES[name]: draw(measured) for name in row.figures}
+    for name, draw in drawn.items():
+        # A training of a night must not end in the fault of a picture.
+        try:
+            figure = draw()
+            if figure is not None:
+                charts.save(figure, folder / f"{name}{_PHOTOGRAPHS.get(name, '.png')}")
+        except Exception as error:
+            reason = " ".join(str(error).split()) or "no reason given"
+            logger.warning("figure %s could not be drawn: %s: %s", name, type(error).__name__, reason)
 
 
-def _truth(part: Samples) -> np.ndarray:
-    return part.classes if part.task == "single-label" else part.labels
+def _confusion(run: Measured) -> Figure:
+    counts = np.zeros((run.part.labels.shape[1],) * 2, dtype=int)
+    np.add.at(counts, (run.part.classes, run.scores.argmax(axis=1)), 1)
+    return charts.confusion_matrix(counts, run.part.label_names)
 
 
-def _mistakes(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[str, Figure]]:
-    mistakes = figures.confident_mistakes(_truth(part), scores, MISTAKES, thresholds)
-    if mistakes:
-        files = part.files[[mistake.image for mistake in mistakes]]
-        titles = [Path(file).name for file in files]
-        yield "confident_mistakes", figures.mistakes_sheet(_pictures(files), mistakes, part.label_names, titles)
+def _shares(run: Measured) -> Figure:
+    return charts.shares(run.part.labels, run.scores, run.part.label_names)
 
 
-def _confusion(part: Samples, scores: np.ndarray) -> Figure:
-    counts = np.zeros((part.labels.shape[1],) * 2, dtype=int)
-    np.add.at(counts, (part.classes, scores.argmax(axis=1)), 1)
-    return figures.confusion_matrix(counts, part.label_names)
+def _label_graph(run: Measured) -> Figure | None:
+    if len(run.samples.label_names) < 2:
+        return None
+    counts = cooccurrence(run.samples.part("train").labels)
+    return charts.label_graph(counts, run.samples.label_names, run.graph_threshold)
 
 
-def _proportions(part: Samples, scores: np.ndarray) -> Iterator[tuple[str, Figure]]:
-    yield "dominant_classes", _confusion(part, scores)
-    yield "shares", figures.shares(part.labels, scores, part.label_names)
-
-
-def _singlelabel(part: Samples, scores: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[str, Figure]]:
-    yield "confusion_matrix", _confusion(part, scores)
-    yield from _mistakes(part, scores, thresholds)
-
-
-def _multilabel(
-    samples: Samples,
-    part: Samples,
-    scores: np.ndarray,
-    thresholds: np.ndarray,
-    summary: dict[str, Any],
-    graph_threshold: float,
-) -> Iterator[tuple[str, Figure]]:
-    counts = cooccurrence(samples.part("train").labels)
-    yield "label_graph", figures.label_graph(counts, samples.label_names, graph_threshold)
-    rows = summary["per_label"]
+def _per_label_f1(run: Measured) -> Figure:
+    rows = run.summary["per_label"]
     f1 = [row["f1"] if row["f1"] is not None else np.nan for row in rows]
     edges = [row["edges"] for row in rows] if "edges" in rows[0] else None
-    yield "per_label_f1", figures.per_label_f1(f1, part.label_names, edge_counts=edges)
-    yield "precision_recall", figures.precision_recall(part.labels, scores, part.label_names, thresholds)
-    chosen = np.linspace(0, len(part) - 1, min(PANEL, len(part))).astype(int)
-    shown = part.select(chosen)
-    pictures = _pictures(shown.files)
-    yield "panel", figures.score_panel(pictures, shown.labels, scores[chosen], part.label_names, thresholds)
-    yield from _mistakes(part, scores, thresholds)
+    return charts.per_label_f1(f1, run.part.label_names, edge_counts=edges)
 
 
-def _pictures(files: np.ndarray) -> list[np.ndarray]:
-    return [decode(file) for file in files]
+def _precision_recall(run: Measured) -> Figure:
+    return charts.precision_recall(run.part.labels, run.scores, run.part.label_names, run.thresholds)
+
+
+def _panel(run: Measured) -> Figure:
+    chosen = np.linspace(0, len(run.part) - 1, min(PANEL, len(run.part))).astype(int)
+    shown = run.part.select(chosen)
+    return score_panel(_pictures(shown), shown.labels, run.scores[chosen], run.part.label_names, run.thresholds)
+
+
+def _mistakes(run: Measured) -> Figure | None:
+    truth = run.part.classes if task(run.part.task).one_class else run.part.labels
+    mistakes = confident_mistakes(truth, run.scores, MISTAKES, run.thresholds)
+    if not mistakes:
+        return None
+    shown = run.part.select([mistake.image for mistake in mistakes])
+    titles = [Path(file).name for file in shown.files]
+    return mistakes_sheet(_pictures(shown), mistakes, run.part.label_names, titles)
+
+
+def _pictures(part: Samples) -> list[np.ndarray]:
+    return [decode(file) for file in part.files]
+
+
+_FIGURES: dict[str, Callable[[Measured], Figure | None]] = {
+    "confident_mistakes": _mistakes,
+    "confusion_matrix": _confusion,
+    "dominant_classes": _confusion,
+    "label_graph": _label_graph,
+    "panel": _panel,
+    "per_label_f1": _per_label_f1,
+    "precision_recall": _precision_recall,
+    "shares": _shares,
+}
+_PHOTOGRAPHS = {"confident_mistakes": ".jpg", "panel": ".jpg"}
+"""Sheets of photographs, which as PNG would take some megabytes."""

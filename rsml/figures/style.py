@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -18,12 +20,31 @@ from rsml.utils.files import replacing
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#2468a8", "#d9722e", "#4a9a63", "#b9bec4", "#2b2f33"
 
+LAND_COVER = (
+    ({"water", "lake", "river", "pond"}, "#3b82d0"),
+    ({"wetland", "wetlands", "marsh"}, "#5fb3a3"),
+    ({"mangroves", "mangrove"}, "#1d8f7a"),
+    ({"sea", "ocean"}, "#1b3f8b"),
+    ({"trees", "tree", "forest", "woodland"}, "#1f6b34"),
+    ({"grass", "meadow", "grassland", "pasture", "herbaceous"}, "#93cf62"),
+    ({"field", "agricultural", "crop", "crops", "cropland", "farmland", "cultivated"}, "#f0c93a"),
+    ({"chaparral", "shrub", "shrubland", "bushes"}, "#9a9a3c"),
+    ({"sand", "beach", "desert"}, "#f6e3a8"),
+    ({"soil", "bare", "barren", "bareland"}, "#b0743f"),
+    ({"buildings", "building", "residential", "developed", "built", "artificial"}, "#d7372f"),
+    ({"pavement", "road", "freeway", "runway", "impervious"}, "#8d8f96"),
+    ({"tundra", "moss", "lichen"}, "#9a8fb5"),
+    ({"snow", "ice", "glacier"}, "#e6f4fa"),
+)
+"""What maps have accustomed people to: words of a label's name, and its colour."""
+
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
-    """Writes a figure whole or not at all; the suffix chooses the format (.png, .pdf, .svg)."""
+    """Writes a figure whole or not at all; the suffix chooses the format (.png, .pdf, .svg, .jpg for photographs)."""
     path = Path(path)
+    options = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
     with replacing(path) as beside:
-        figure.savefig(beside, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+        figure.savefig(beside, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.08, **options)
     return path
 
 
@@ -61,6 +82,31 @@ def colours(count: int) -> list[Any]:
     """So many colours that can be told apart."""
     own = [BLUE, ORANGE, GREEN]
     return own[:count] if count <= 3 else [matplotlib.colormaps["tab10"](place % 10) for place in range(count)]
+
+
+def label_colours(names: Sequence[str], most: int = 20) -> list[tuple[float, float, float] | None]:
+    """A colour for each label: that of land-cover maps where its name is known, else one that is left.
+
+    Args:
+        names: Of the labels, the most important first: of several with one usual colour the first gets it.
+        most: Labels beyond that many colours get None.
+    """
+    # The ten strong colours first, then their pale twins.
+    strong, pale = (matplotlib.colormaps["tab20"].colors[first::2] for first in (0, 1))
+    usual = list(LAND_COVER)
+    found: list[tuple[float, float, float] | None] = [None] * len(names)
+    for place, name in enumerate(names):
+        words = set(re.split(r"[^a-z]+", name.lower()))
+        for entry in usual:
+            if words & entry[0]:
+                found[place] = to_rgb(entry[1])
+                usual.remove(entry)
+                break
+    taken = [colour for colour in found if colour is not None]
+    free = [
+        colour for colour in (*strong, *pale) if all(np.linalg.norm(np.subtract(colour, own)) > 0.35 for own in taken)
+    ][: max(0, most - len(taken))]
+    return [colour if colour is not None else free.pop(0) if free else None for colour in found]
 
 
 def open_frame(axes: Axes) -> None:

@@ -19,7 +19,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
-from rsml.figures.style import DARK, GREY, bare_frame, save
+from rsml.figures.style import DARK, GREY, bare_frame, label_colours, save
 from rsml.geo.classes import IGNORED, Classes, read_classes
 from rsml.geo.crop import CropOptions, open_source
 from rsml.geo.land_cover import LandCoverMap
@@ -33,29 +33,6 @@ from rsml.raster.opening import environment, find_rasters, open_raster, words
 from rsml.utils.errors import UserError
 from rsml.utils.settings import nearest
 
-COLOURS = {
-    "water": "#3f7fbf",
-    "sea": "#bcd9ee",
-    "artificial": "#d1403f",
-    "developed": "#d1403f",
-    "built-up": "#d1403f",
-    "bare": "#b3a594",
-    "barren": "#b3a594",
-    "forest": "#2f6b3a",
-    "trees": "#2f6b3a",
-    "shrubland": "#c9a54a",
-    "grassland": "#b7d17a",
-    "herbaceous": "#b7d17a",
-    "pasture": "#dcd66a",
-    "cultivated": "#e8b4d2",
-    "cropland": "#e8b4d2",
-    "wetland": "#5fb3a3",
-    "wetlands": "#5fb3a3",
-    "mangroves": "#1d8f7a",
-    "tundra": "#9a8fb5",
-    "moss-lichen": "#9a8fb5",
-    "snow": "#e9f4fb",
-}
 UNKNOWN, LOST = "#ffffff", "#b02020"
 
 _LONGEST = 900
@@ -164,8 +141,8 @@ def _cover(grid: Grid, paths: list[str], meaning: Classes, nodata: int | None, c
 
 def _palette(names: list[str]) -> np.ndarray:
     """(classes + 1, 3) uint8; the last is what has no class."""
-    spare = iter(matplotlib.colormaps["tab20"].colors * 20)
-    chosen = [matplotlib.colors.to_rgb(COLOURS[name]) if name in COLOURS else next(spare) for name in names]
+    spare = itertools.cycle(matplotlib.colormaps["tab20"](number)[:3] for number in range(20))
+    chosen = [colour or next(spare) for colour in label_colours(names)]
     return np.round(255 * np.array([*chosen, matplotlib.colors.to_rgb(UNKNOWN)])).astype(np.uint8)
 
 

@@ -20,82 +20,36 @@ SEA, NODATA, IGNORED = "sea", "nodata", "ignored"
 COLUMNS = ("path", "split", "covered")
 """What no class can be called, since the table has columns of these names."""
 
+
+def _listed(text: str) -> dict[str, Any]:
+    return {name: codes for name, *codes in (part.split() for part in text.split(","))}
+
+
 READY: dict[str, dict[str, Any]] = {
     # GlobeLand30 as GeoKR trains with it: shrubland and tundra have no class there.
-    "geokr": {
-        **{name: list(codes) for name, codes in CLASSES.items()},
-        IGNORED: [40, "70-79"],
-        SEA: 255,
-        NODATA: 0,
-    },
-    "globeland30": {
-        "cultivated": 10,
-        "forest": 20,
-        "grassland": 30,
-        "shrubland": 40,
-        "wetland": 50,
-        "water": 60,
-        "tundra": "70-79",
-        "artificial": 80,
-        "bare": 90,
-        "snow": 100,
-        SEA: 255,
-        NODATA: 0,
-    },
+    "geokr": {**{name: list(codes) for name, codes in CLASSES.items()}, IGNORED: [40, "70-79"], SEA: 255, NODATA: 0},
+    "globeland30": _listed(
+        "cultivated 10, forest 20, grassland 30, shrubland 40, wetland 50, water 60, tundra 70-79, artificial 80, "
+        "bare 90, snow 100, sea 255, nodata 0"
+    ),
     # ESA WorldCover 2020 and 2021.
-    "worldcover": {
-        "trees": 10,
-        "shrubland": 20,
-        "grassland": 30,
-        "cropland": 40,
-        "built-up": 50,
-        "bare": 60,
-        "snow": 70,
-        "water": 80,
-        "wetland": 90,
-        "mangroves": 95,
-        "moss-lichen": 100,
-        NODATA: 0,
-    },
+    "worldcover": _listed(
+        "trees 10, shrubland 20, grassland 30, cropland 40, built-up 50, bare 60, snow 70, water 80, wetland 90, "
+        "mangroves 95, moss-lichen 100, nodata 0"
+    ),
     # The National Land Cover Database of the USA: level I of the legends of 1992 and of 2001 to today.
-    "nlcd": {
-        "water": 11,
-        "snow": 12,
-        "developed": ["21-24", 85],
-        "barren": "31-33",
-        "forest": "41-43",
-        "shrubland": ["51-52"],
-        "herbaceous": "71-74",
-        "cultivated": [61, "81-84"],
-        "wetlands": "90-99",
-        NODATA: [0, 127, 250],
-    },
+    "nlcd": _listed(
+        "water 11, snow 12, developed 21-24 85, barren 31-33, forest 41-43, shrubland 51-52, herbaceous 71-74, "
+        "cultivated 61 81-84, wetlands 90-99, nodata 0 127 250"
+    ),
     # CORINE: level-3 codes, and the 1 to 44 that its rasters hold in their stead.
-    "corine": {
-        "artificial": ["111-142", "1-11"],
-        "cultivated": ["211-223", "241-244", "12-17", "19-22"],
-        "pasture": [231, 18],
-        "forest": ["311-313", "23-25"],
-        "grassland": [321, 26],
-        "shrubland": ["322-324", "27-29"],
-        "bare": ["331-334", "30-33"],
-        "snow": [335, 34],
-        "wetland": ["411-423", "35-39"],
-        "water": ["511-522", "40-43"],
-        SEA: [523, 44],
-        NODATA: [0, 48, 990, 995, 999],
-    },
+    "corine": _listed(
+        "artificial 111-142 1-11, cultivated 211-223 241-244 12-17 19-22, pasture 231 18, forest 311-313 23-25, "
+        "grassland 321 26, shrubland 322-324 27-29, bare 331-334 30-33, snow 335 34, wetland 411-423 35-39, "
+        "water 511-522 40-43, sea 523 44, nodata 0 48 990 995 999"
+    ),
     # The raster `nlcd.tif` of Zion National Park in the R package spDataLarge.
-    "zion": {
-        "water": 1,
-        "developed": 2,
-        "barren": 3,
-        "forest": 4,
-        "shrubland": 5,
-        "herbaceous": 6,
-        "cultivated": 7,
-        "wetlands": 8,
-    },
+    "zion": _listed("water 1, developed 2, barren 3, forest 4, shrubland 5, herbaceous 6, cultivated 7, wetlands 8"),
 }
 
 _EXPECTED = 'expected class names with codes, such as {"forest": [41, 42], "tundra": "70-79", "sea": 255}'

@@ -113,8 +113,8 @@ def crop(
     if len(faults) == len(sources):
         first = next(iter(faults.values()))
         raise UserError(f"{first}" + (f" (and {len(faults) - 1} more scenes failed)" if len(faults) > 1 else ""))
-    for fault in faults.values():
-        logger.warning("skipped: %s", fault)
+    for reason in faults.values():
+        logger.warning("skipped: %s", reason)
     _join_tables(out)
     return counts
 
@@ -138,7 +138,7 @@ def crop_scene(task: dict[str, Any], report: Report) -> dict[str, int]:
             for block in windows.blocks():
                 places = [place for place in windows.origins(block) if place not in record.tiles]
                 for tile, image in _tiles(bands, places, limits, options):
-                    if tile.reason == KEPT:
+                    if tile.reason == KEPT and image is not None:
                         data = encode(image, grid.part(tile.row, tile.column, options.tile, options.tile))
                         with replacing(record.file(tile.row, tile.column), sync=False) as beside:
                             beside.write_bytes(data)
@@ -181,7 +181,7 @@ def _check_scene(source: Source, options: CropOptions) -> int:
     with open_source(source.files, options) as bands:
         _ = bands.grid  # it must have a place
         window, step = (options.tile,) * 2, (options.step,) * 2
-        check_count(", ".join(source.files), bands.size, window, step)
+        check_count(", ".join(source.files), bands.size, window, step, "--tile")
         return len(WindowGrid(bands.size, window, step))
 
 
@@ -227,10 +227,10 @@ def _tiles(
             yield Tile(top, left, DAMAGED), None
         return
     for row, column in places:
-        part = slice(row - top, row - top + side), slice(column - left, column - left + side)
-        measures = measure(image[(slice(None), *part)], valid[part], options.filters or Filters())
+        down, across = slice(row - top, row - top + side), slice(column - left, column - left + side)
+        measures = measure(image[:, down, across], valid[down, across], options.filters or Filters())
         reason = judge(measures, options.filters) if options.filters else KEPT
-        yield Tile(row, column, reason, measures), image[(slice(None), *part)]
+        yield Tile(row, column, reason, measures), image[:, down, across]
 
 
 def _join_tables(out: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import rasterio
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
@@ -74,8 +75,8 @@ class Counted:
         on_map: Whether one of them lies on its map.
     """
 
-    pixels: Counter = field(default_factory=Counter)
-    shares: Counter = field(default_factory=Counter)
+    pixels: Counter[int] = field(default_factory=Counter)
+    shares: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     centres: bool = False
     on_map: bool = False
 
@@ -172,7 +173,7 @@ def candidates(tile: Grid, bounds: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _dataset(path: str):
+def _dataset(path: str) -> rasterio.DatasetReader:
     return open_raster(path)
 
 
@@ -226,7 +227,8 @@ def _inside_by_nodes(tile: Grid, grid: Grid, window: tuple[int, int, int, int], 
     """The same for many pixels: positions interpolated between nodes, and exact ones wherever that could matter."""
     row, column, height, width = window
     fine = [np.linspace(0, n - 1, 2 * math.ceil((n - 1) / _NODES_EVERY) + 1) for n in (height, width)]
-    exact = _in_tile(tile, grid, *np.meshgrid(row + fine[0], column + fine[1], indexing="ij"), shift)
+    rows, columns = np.meshgrid(row + fine[0], column + fine[1], indexing="ij")
+    exact = _in_tile(tile, grid, rows, columns, shift)
     every = np.arange(height, dtype=float), np.arange(width, dtype=float)
     inside = np.ones((height, width), bool)
     doubtful = np.zeros((height, width), bool)

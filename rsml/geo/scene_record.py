@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rsml.geo.sources import Source
 from rsml.geo.tiles import KEPT, Measures
 from rsml.raster.grid import Grid, crs_code
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
+from rsml.utils.guard import read_json
 
 NOTE, TABLE, JOURNAL = "scene.json", "tiles.csv", "journal.csv"
 _MEASURES = list(Measures.__dataclass_fields__)
@@ -105,12 +105,9 @@ class SceneRecord:
 
     def _read_note(self) -> dict[str, Any] | None:
         note = self.folder / NOTE
-        try:
-            return json.loads(note.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
-        except ValueError:
-            raise UserError(f"{note}: not readable as the note of a scene; remove {self.folder}") from None
+        if note.is_file():
+            found: dict[str, Any] = read_json(note, advice=f"remove {self.folder}")
+            return found
         if self.folder.is_dir() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise UserError(f"{self.folder}: holds other files and no {NOTE}; choose another --out")
         return None
@@ -147,7 +144,7 @@ class SceneRecord:
                 tiles.append(tile)
         return tiles
 
-    def _begin_journal(self):
+    def _begin_journal(self) -> TextIO:
         """Opens the journal to go on; a last line that was cut short ends here."""
         journal = self.folder / JOURNAL
         whole = not journal.exists() or journal.read_bytes()[-1:] in (b"", b"\n")
@@ -166,7 +163,7 @@ def _versions(source: Source) -> list[list]:
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in options.items():
         result |= _flat(value, f"{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result

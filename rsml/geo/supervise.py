@@ -243,9 +243,9 @@ def _write(
     return done
 
 
-def _by_class(by_code: dict[str, float], meaning: Classes) -> Counter:
+def _by_class(by_code: dict[str, float], meaning: Classes) -> Counter[str]:
     """Sums over the codes of each class; those of no known code are called by an empty name."""
-    result: Counter = Counter()
+    result: Any = Counter()
     for code, number in by_code.items():
         result[meaning.meaning.get(int(code), "")] += number
     return result
@@ -255,7 +255,7 @@ def _unknown(pixels: dict[str, int], meaning: Classes) -> dict[int, int]:
     return {int(code): number for code, number in pixels.items() if int(code) not in meaning.meaning}
 
 
-def _why_not(by_class: Counter, covered: float, min_covered: float) -> str | None:
+def _why_not(by_class: Counter[str], covered: float, min_covered: float) -> str | None:
     """Why a tile is left out, if it is."""
     if not sum(by_class.values()):
         return NO_VALUE

@@ -117,9 +117,8 @@ def limits_of(
     if not used.any():
         return [(0.0, 0.0)] * len(values)
     pixels = values[:, used]
-    if each_band:
-        return [tuple(float(limit) for limit in np.percentile(band, percentiles)) for band in pixels]
-    return [tuple(float(limit) for limit in np.percentile(pixels, percentiles))] * len(values)
+    found = [np.percentile(part, percentiles) for part in (pixels if each_band else [pixels] * len(pixels))]
+    return [(float(low), float(high)) for low, high in found]
 
 
 def stretch(values: np.ndarray, valid: np.ndarray, limits: list[tuple[float, float]] | None) -> np.ndarray:

@@ -10,17 +10,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsml.data.spelling import words_of
+from rsml.data.spelling import spellings_of, words_of
+from rsml.graph.glove import WIDTHS, glove_vectors
 from rsml.utils.errors import UserError
 
 _TABLE = Path(__file__).with_name("glove_100d.npz")
+_GLOVE = {f"glove-{width}d": width for width in WIDTHS}
 _BUILT_IN = "the built-in GloVe table"
 _WAYS_OUT = 'rename the label, give another GloVe text file or a (labels, width) array, or choose "one-hot" or "random"'
 _Reader = Callable[[Mapping[str, list[tuple[str, ...]]]], Mapping[str, np.ndarray]]
@@ -38,8 +40,9 @@ def word_vectors(
 
     Args:
         label_names: the labels, in the order of the graph.
-        source: None for the built-in table (104 words, width 100); the path of a GloVe text file of any width (plain,
-            gzip, or a zip with one file); `"one-hot"`; `"random"`; or an array `(labels, width)`.
+        source: None for the built-in table (104 words, width 100); `"glove-300d"` (or 50, 100, 200) for GloVe 6B,
+            fetched once; the path of a GloVe text file of any width (plain, gzip, or a zip with one file); `"one-hot"`;
+            `"random"`; or an array `(labels, width)`.
         seed: seed of `"random"`. A label's random vector depends on its name, not on its place.
         width: width of `"random"`.
 
@@ -58,11 +61,13 @@ def word_vectors(
     if str(source) == "random":
         rows = [np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(width) for name in names]
         return (_RANDOM_SCALE * np.stack(rows)).astype(np.float32)
+    if str(source) in _GLOVE:
+        return _average(names, partial(glove_vectors, _GLOVE[str(source)]), f"GloVe 6B ({source})")
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(
-            f'word vectors: no file "{source}"; give the path of a GloVe text file, "one-hot" or "random", or leave it '
-            f"out for {_BUILT_IN}"
+            f'word vectors: no file "{source}"; give "glove-300d", the path of a GloVe text file, '
+            f'"one-hot" or "random", or leave it out for {_BUILT_IN}'
         )
     return _average(names, lambda wanted: _read_text(path, wanted), str(path))
 
@@ -97,12 +102,7 @@ def _average(names: list[str], read: _Reader, where: str, cut: bool = False) -> 
 
 def _forms(word: str, cut: bool) -> list[tuple[str, ...]]:
     """The spellings under which a word may be found, best first; each is one word, or two to be averaged."""
-    endings = (("s", ""), ("es", ""), ("ies", "y"))
-    singular = [word[: -len(ending)] + instead for ending, instead in endings if word.endswith(ending)]
-    plural = [word + "s", word + "es", word[:-1] + "ies"]
-    pairs = (("our", "or"), ("or", "our"), ("re", "er"), ("er", "re"), ("grey", "gray"), ("gray", "grey"))
-    other = [word.replace(one, instead) for one, instead in pairs]
-    single = [(form,) for form in dict.fromkeys([word, *singular, *plural, *other]) if len(form) > 1]
+    single = [(form,) for form in spellings_of(word)]
     return single + [(word[:end], word[end:]) for end in range(3, len(word) - 2) if cut]
 
 

@@ -1,6 +1,6 @@
 """Keras layers of the published methods and of the backbones."""
 
-from rsml.layers.adaptive_pool import AdaptivePool
+from rsml.layers.adaptive_pool import AdaptiveAveragePool
 from rsml.layers.attention import SelfAttention, WindowAttention
 from rsml.layers.companion import Companion
 from rsml.layers.graph_convolution import GraphConvolution
@@ -16,7 +16,7 @@ from rsml.layers.tokens import LayerScale, MapToTokens, Tokens, TokensToMap
 
 __all__ = [
     "SIGNA",
-    "AdaptivePool",
+    "AdaptiveAveragePool",
     "Companion",
     "GraphConvolution",
     "LabelGraphClassifier",

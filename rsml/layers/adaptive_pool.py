@@ -1,4 +1,6 @@
-"""Average pooling to a map of a fixed size, whatever the size of the map before, as PyTorch defines it."""
+"""Average pooling to a fixed size, whatever the size of the feature map."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -8,48 +10,46 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("rsml")
-class AdaptivePool(keras.layers.Layer):
-    """Averages a map over `side` x `side` windows that cover it; where it has fewer rows or columns, they repeat.
+class AdaptiveAveragePool(keras.layers.Layer):
+    """Averages a feature map into `size` x `size` cells, as PyTorch's AdaptiveAvgPool2d does.
 
-    Window i of n reaches from floor(i * size / n) to ceil((i + 1) * size / n), which overlap where n does not divide
-    the size. It is computed as a product with a fixed matrix an axis.
+    Cell i of n pixels averages those from `floor(i n / size)` to `ceil((i + 1) n / size)`: cells overlap where the
+    size does not divide, and repeat pixels where the map is smaller. Keras has such a layer from 3.13 on only.
 
     Args:
-        side: Height and width of the result.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        size: Side of the result.
+        **kwargs: arguments of `keras.layers.Layer`.
 
-    Input shape: `(batch, height, width, channels)`.
+    Input shape: `(batch, height, width, channels)`, all but the batch known.
 
-    Output shape: `(batch, side, side, channels)`.
+    Output shape: `(batch, size, size, channels)`.
 
     Example:
-        >>> AdaptivePool(2)(keras.ops.reshape(keras.ops.arange(3.0), (1, 3, 1, 1)))[0, :, 0, 0]
-        [0.5, 1.5]
-
-    Reference: `torch.nn.AdaptiveAvgPool2d`.
+        >>> pooled = AdaptiveAveragePool(1)(np.arange(4.0).reshape(1, 2, 2, 1))
+        >>> float(pooled[0, 0, 0, 0])
+        1.5
     """
 
-    def __init__(self, side: int, **kwargs: Any):
+    def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.side = side
+        if size < 1:
+            raise ValueError(f"AdaptiveAveragePool: expected size to be a positive integer, got {size!r}")
+        self.size = size
 
     def call(self, inputs: Any) -> Any:
-        if inputs.shape[1:3] == (self.side, self.side):
+        if tuple(inputs.shape[1:3]) == (self.size, self.size):
             return inputs
-        rows, columns = (ops.convert_to_tensor(_windows(size, self.side), inputs.dtype) for size in inputs.shape[1:3])
-        x = ops.matmul(columns, inputs)  # over the width
-        x = ops.matmul(rows, ops.transpose(x, (0, 2, 1, 3)))
-        return ops.transpose(x, (0, 2, 1, 3))
+        rows, columns = (ops.cast(self._shares(side), inputs.dtype) for side in inputs.shape[1:3])
+        return ops.einsum("ih,jw,bhwc->bijc", rows, columns, inputs)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple:
-        return input_shape[0], self.side, self.side, input_shape[-1]
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.size, self.size, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "side": self.side}
+        return {**super().get_config(), "size": self.size}
 
-
-def _windows(size: int, count: int) -> np.ndarray:
-    """`(count, size)`: the share of each row in each window."""
-    window, place = np.arange(count)[:, None], np.arange(size)[None]
-    inside = (place >= window * size // count) & (place < -(-(window + 1) * size // count))
-    return (inside / inside.sum(axis=1, keepdims=True)).astype("float32")
+    def _shares(self, side: int) -> np.ndarray:
+        """What each pixel of a side gives to each cell, `(size, side)`."""
+        cell, pixel = np.arange(self.size)[:, None], np.arange(side)
+        inside = (pixel >= cell * side // self.size) & (pixel < -(-(cell + 1) * side // self.size))
+        return (inside / inside.sum(axis=1, keepdims=True)).astype("float32")

@@ -60,7 +60,7 @@ class SelfAttention(_Attention):
 
     Example:
         >>> SelfAttention(heads=2)(keras.ops.ones((1, 5, 8))).shape
-        (1, 5, 8)
+        TensorShape([1, 5, 8])
 
     Reference:
         Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021. Simeoni et al., DINOv3, 2025.
@@ -127,7 +127,7 @@ class WindowAttention(_Attention):
 
     Example:
         >>> WindowAttention(heads=2, window=4, shift=2)(keras.ops.ones((1, 9, 7, 8))).shape
-        (1, 9, 7, 8)
+        TensorShape([1, 9, 7, 8])
 
     Reference:
         Liu et al., Swin Transformer, ICCV 2021, and Swin Transformer V2, CVPR 2022.

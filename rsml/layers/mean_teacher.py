@@ -25,7 +25,7 @@ class MeanTeacher(keras.layers.Layer):
         >>> student = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> teacher = MeanTeacher(student, alpha=0.5)
         >>> before = teacher(np.ones((2, 3)))
-        >>> student.layers[-1].bias.assign([1.0])
+        >>> _ = student.layers[-1].bias.assign([1.0])
         >>> float((teacher(np.ones((2, 3))) - before)[0, 0])
         0.5
     """

@@ -1,4 +1,7 @@
-"""Memory bank of GRN: one unit vector for each training image, its loss, its update and its neighbours."""
+"""Memory bank of GRN: one unit vector for each training image, its loss, its update and its neighbours.
+
+TensorFlow moves the rows: its `scatter_update` writes in place, where keras.ops.scatter_update copies the whole bank.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +50,15 @@ class NeighborMemory(keras.layers.Layer):
         Features `(batch, dim)`, L2-normalised; index `(batch,)`, the images' rows in the bank.
 
     Example:
-        >>> memory = NeighborMemory(images=2100, dim=128, labels=training_labels)
-        >>> loss = memory.loss(features, index)  # scalar, differentiable by the features
-        >>> memory.update(features, index)
-        >>> similarities, rows = memory.neighbors(features, k=10)
+        >>> labels = np.eye(4)[[0, 1, 2, 3, 0]]  # of five training images
+        >>> memory = NeighborMemory(images=5, dim=2, labels=labels, seed=0)
+        >>> features, index = np.eye(2, dtype="float32"), np.array([0, 4])
+        >>> losses = memory(features, index, training=True)  # moves rows 0 and 4 of the bank
+        >>> losses.shape
+        TensorShape([2])
+        >>> similarities, rows = memory.neighbors(features, k=1)
+        >>> rows.numpy().ravel().tolist()
+        [0, 4]
 
     Reference:
         Kang et al., "Graph relation network: modeling relations between scenes for multilabel remote-sensing image

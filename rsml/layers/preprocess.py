@@ -45,6 +45,10 @@ class Preprocess(keras.layers.Layer):
         band_names: What the bands are called, in the order of the input, where that is known; it goes with the model.
 
     Input and output: `(batch, height, width, bands)`.
+
+    Example:
+        >>> float(Preprocess("tf")(np.full((1, 8, 8, 3), 255))[0, 0, 0, 0])
+        1.0
     """
 
     def __init__(

@@ -16,6 +16,10 @@ class Probe(keras.layers.Dense):
 
     Shapes:
         As `keras.layers.Dense`.
+
+    Example:
+        >>> Probe(3)(np.ones((2, 8))).shape
+        TensorShape([2, 3])
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

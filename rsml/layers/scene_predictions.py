@@ -7,6 +7,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from rsml.tasks import task
+
 
 @keras.saving.register_keras_serializable("rsml")
 class ScenePredictions(keras.layers.Layer):
@@ -20,8 +22,16 @@ class ScenePredictions(keras.layers.Layer):
             probability is strictly greater. Default: 0.5 each. It may be set after training (`layer.thresholds = ...`).
         experiment: The experiment that made the model, as a JSON-like dictionary.
         metadata: Anything else that belongs to the model (bands, image size, version), as a JSON-like dictionary.
+        calibration: `{"scale", "bias"}`, a number a label each: probabilities are made of `scale * logit + bias`, as
+            `rsml.evaluation.calibration` fits it. Set after training, it is in force once the model is loaded again.
+        promise: What the thresholds promise, as a JSON-like dictionary; see `rsml.evaluation.promises`.
 
     Input and output: `(batch, labels)`.
+
+    Example:
+        >>> layer = ScenePredictions(["sea", "trees"], thresholds=[0.5, 0.3])
+        >>> layer(np.zeros((1, 2))).numpy().tolist()
+        [[0.5, 0.5]]
     """
 
     def __init__(
@@ -31,6 +41,8 @@ class ScenePredictions(keras.layers.Layer):
         thresholds: Sequence[float] | None = None,
         experiment: dict[str, Any] | str | None = None,
         metadata: dict[str, Any] | str | None = None,
+        calibration: dict[str, Sequence[float]] | None = None,
+        promise: dict[str, Any] | str | None = None,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"
@@ -48,6 +60,8 @@ class ScenePredictions(keras.layers.Layer):
         self.thresholds = thresholds
         self._experiment = _as_json("experiment", experiment)
         self._metadata = _as_json("metadata", metadata)
+        self.calibration = calibration
+        self.promise = promise
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
@@ -65,6 +79,31 @@ class ScenePredictions(keras.layers.Layer):
         self._thresholds = values
 
     @property
+    def calibration(self) -> dict[str, list[float]] | None:
+        """Scale and bias of each label's logit, or None for the logits as they are."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, values: dict[str, Sequence[float]] | None) -> None:
+        if values is not None:
+            values = {key: [float(number) for number in values[key]] for key in ("scale", "bias")}
+            found = sorted({len(numbers) for numbers in values.values()})
+            if found != [len(self.labels)]:
+                raise ValueError(f"There are {len(self.labels)} labels but a calibration of {found}.")
+            if not min(values["scale"]) > 0:
+                raise ValueError(f"Scales must be positive, or rankings would turn round; got {values['scale']}.")
+        self._calibration = values
+
+    @property
+    def promise(self) -> dict[str, Any] | None:
+        """A copy of what the thresholds promise, or None."""
+        return None if self._promise is None else json.loads(self._promise)
+
+    @promise.setter
+    def promise(self, value: dict[str, Any] | str | None) -> None:
+        self._promise = _as_json("promise", value)
+
+    @property
     def experiment(self) -> dict[str, Any] | None:
         """A copy of the experiment that made the model."""
         return None if self._experiment is None else json.loads(self._experiment)
@@ -80,7 +119,10 @@ class ScenePredictions(keras.layers.Layer):
 
     def call(self, logits):
         # The policy of this layer is float32, so half-precision logits arrive widened.
-        return ops.sigmoid(logits) if self.task == "multi-label" else ops.softmax(logits, axis=-1)
+        if self.calibration is not None:
+            scale, bias = (ops.convert_to_tensor(self.calibration[key], "float32") for key in ("scale", "bias"))
+            logits = scale * logits + bias
+        return ops.sigmoid(logits) if task(self.task).activation == "sigmoid" else ops.softmax(logits, axis=-1)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -94,6 +136,8 @@ class ScenePredictions(keras.layers.Layer):
             "thresholds": None if self.thresholds is None else list(self.thresholds),
             "experiment": self._experiment,
             "metadata": self._metadata,
+            "calibration": self.calibration,
+            "promise": self._promise,
         }
 
 

@@ -102,9 +102,10 @@ class SIGNA(keras.layers.Layer):
         negative_slope: slope of the LeakyReLU between these layers. The recorded runs of the published code have a
             ReLU there: 0.
         expansion: `"shared"`, the published code's affine map for all channels, or `"full"`, the text's map for each.
-        logit_scale: factor of the logits; None for the square root of the number of labels, as the published code; 1
-            as the text.
+        logit_scale: factor of the logits; None or "sqrt" for the square root of the number of labels, as the published
+            code; 1 as the text.
         residual: whether to add the unweighted feature maps.
+        join_trainable: whether the dense layer that joins the heads learns; the published code leaves it as drawn.
         evaluation: `"exact"`, O(channels^2), or `"interpolated"`, O(channels): the same to about 1e-6. Shared
             expansion only.
         nodes: Chebyshev nodes a cell of the interpolation. It decides about speed, not accuracy.
@@ -119,9 +120,12 @@ class SIGNA(keras.layers.Layer):
     Output shape: the same.
 
     Example:
-        >>> counts = rsml.graph.cooccurrence(training_labels)
-        >>> layer = SIGNA(rsml.graph.threshold_graph(counts), rsml.graph.word_vectors(label_names))
-        >>> weighted = layer(feature_maps)
+        >>> from rsml import graph
+        >>> training_labels = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
+        >>> label_graph = graph.threshold_graph(graph.cooccurrence(training_labels))
+        >>> layer = SIGNA(label_graph, graph.word_vectors(["sea", "sand", "trees"]), heads=2)
+        >>> layer(np.ones((1, 16, 16, 32))).shape
+        TensorShape([1, 16, 16, 32])
 
     Reference:
         Liu et al., Semantic Interleaving Global Channel Attention for Multilabel Remote Sensing Image Classification,
@@ -138,8 +142,9 @@ class SIGNA(keras.layers.Layer):
         widths: tuple[int, ...] | list[int] | None = None,
         negative_slope: float = 0.2,
         expansion: Literal["shared", "full"] = "shared",
-        logit_scale: float | None = None,
+        logit_scale: float | Literal["sqrt"] | None = None,
         residual: bool = True,
+        join_trainable: bool = True,
         evaluation: Evaluation = "exact",
         nodes: int = 16,
         gnn_options: Mapping[str, Any] | None = None,
@@ -163,6 +168,7 @@ class SIGNA(keras.layers.Layer):
             raise ValueError(f"SIGNA: expected {depth} widths, one for each layer (depth), got {list(widths)}")
         if expansion == "full" and evaluation == "interpolated":
             raise ValueError('SIGNA: evaluation "interpolated" needs expansion "shared"; choose "exact" for "full"')
+        logit_scale = None if logit_scale == "sqrt" else logit_scale
         if logit_scale is not None and not logit_scale > 0:
             raise ValueError(f"SIGNA: expected logit_scale > 0 or None, got {logit_scale!r}")
         self.heads = heads
@@ -173,6 +179,7 @@ class SIGNA(keras.layers.Layer):
         self.expansion = expansion
         self.logit_scale = logit_scale
         self.residual = residual
+        self.join_trainable = join_trainable
         self.evaluation = evaluation
         self.nodes = nodes
         self.gnn_options = dict(gnn_options or {})
@@ -229,8 +236,9 @@ class SIGNA(keras.layers.Layer):
             setattr(self, name, self.add_weight((self.heads, *shape), initializer.clone(), name=name))
         bound = (self.heads * channels) ** -0.5
         initializer = keras.initializers.RandomUniform(-bound, bound)
-        self.out_kernel = self.add_weight((self.heads * channels, channels), initializer, name="out_kernel")
-        self.out_bias = self.add_weight((channels,), initializer.clone(), name="out_bias")
+        join = {"trainable": self.join_trainable}
+        self.out_kernel = self.add_weight((self.heads * channels, channels), initializer, name="out_kernel", **join)
+        self.out_bias = self.add_weight((channels,), initializer.clone(), name="out_bias", **join)
 
     def label_features(self) -> Any:
         """Return the graph networks' outputs, `(heads, labels, channels)`."""
@@ -295,6 +303,7 @@ class SIGNA(keras.layers.Layer):
             "expansion": self.expansion,
             "logit_scale": self.logit_scale,
             "residual": self.residual,
+            "join_trainable": self.join_trainable,
             "evaluation": self.evaluation,
             "nodes": self.nodes,
             "gnn_options": self.gnn_options,

@@ -24,6 +24,10 @@ class SqueezeExcite(keras.layers.Layer):
 
     Output shape: the same.
 
+    Example:
+        >>> SqueezeExcite(ratio=4)(np.ones((1, 8, 8, 16))).shape
+        TensorShape([1, 8, 8, 16])
+
     Reference:
         Hu et al., Squeeze-and-Excitation Networks, CVPR 2018.
     """

@@ -28,7 +28,7 @@ class Tokens(keras.layers.Layer):
 
     Example:
         >>> Tokens(registers=4)(keras.ops.ones((1, 3, 2, 8))).shape
-        (1, 11, 8)
+        TensorShape([1, 11, 8])
     """
 
     def __init__(self, registers: int = 0, positions: bool = True, grid: tuple[int, int] | None = None, **kwargs: Any):
@@ -126,6 +126,11 @@ class TokensToMap(keras.layers.Layer):
     Input: `[tokens, patches]`, `(batch, tokens, channels)` and the map that the tokens were made from.
 
     Output shape: `(batch, height, width, channels)`.
+
+    Example:
+        >>> tokens, patches = np.ones((1, 7, 8)), np.zeros((1, 3, 2, 8))
+        >>> TokensToMap()([tokens, patches]).shape
+        TensorShape([1, 3, 2, 8])
     """
 
     def call(self, inputs: Any) -> Any:
@@ -149,6 +154,11 @@ class MapToTokens(keras.layers.Layer):
     Input: `[tokens, map]`, `(batch, tokens, channels)` and `(batch, height, width, channels)`.
 
     Output shape: that of the tokens.
+
+    Example:
+        >>> tokens, patches = np.zeros((1, 7, 8)), np.ones((1, 3, 2, 8))  # a class token and six patches
+        >>> MapToTokens()([tokens, patches])[0, :, 0].numpy().tolist()
+        [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, stage: int | None = None, **kwargs: Any):
@@ -177,6 +187,10 @@ class LayerScale(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input and output shape: `(..., channels)`.
+
+    Example:
+        >>> float(LayerScale(0.5)(np.ones((1, 4, 8)))[0, 0, 0])
+        0.5
 
     Reference:
         Touvron et al., Going Deeper with Image Transformers, ICCV 2021.

@@ -1,10 +1,10 @@
 """Keras losses of the published methods."""
 
 from rsml.losses.improved_cross_entropy import ImprovedCrossEntropy
-from rsml.losses.land_cover import LandCoverClassification, TeacherConsistency
 from rsml.losses.multi_label import AsymmetricLoss, FocalLoss
 from rsml.losses.neighbors import scalable_neighbor_loss
 from rsml.losses.ranking import FeatureRanking, LabelRanking, SampleRanking
+from rsml.losses.teacher_consistency import TeacherConsistency
 
 __all__ = [
     "AsymmetricLoss",
@@ -12,7 +12,6 @@ __all__ = [
     "FocalLoss",
     "ImprovedCrossEntropy",
     "LabelRanking",
-    "LandCoverClassification",
     "SampleRanking",
     "TeacherConsistency",
     "scalable_neighbor_loss",

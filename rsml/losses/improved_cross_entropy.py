@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -19,8 +20,8 @@ class ImprovedCrossEntropy(keras.losses.Loss):
         ICE = -sum_c y_c log p_c + (max_c p_c - sum_c y_c p_c).
 
     The second term is 0 when the top class is the true one, and at most 1. Probabilities are clipped to
-    `[epsilon, 1 - epsilon]` before anything else; logits need no clipping, since log p comes from a log-softmax, and
-    their gradient does not die where softmax saturates.
+    `[epsilon, 1 - epsilon]` before anything else, as the authors do. Logits give the same values, but their gradient is
+    that of the unclipped log-softmax: a class that is certainly wrong still learns.
 
     Args:
         from_logits: Whether predictions are logits rather than probabilities.
@@ -72,6 +73,9 @@ class ImprovedCrossEntropy(keras.losses.Loss):
         target = self._target(ops.convert_to_tensor(y_true), y_pred)
         if self.from_logits:
             log_p = ops.log_softmax(y_pred, axis=-1)
+            lowest = math.log(self.epsilon) if self.epsilon else -math.inf
+            clipped = ops.clip(log_p, lowest, math.log1p(-self.epsilon))
+            log_p = ops.stop_gradient(clipped) + (log_p - ops.stop_gradient(log_p))
             p = ops.exp(log_p)
         else:
             p = ops.clip(y_pred, self.epsilon, 1.0 - self.epsilon)

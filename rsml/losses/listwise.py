@@ -1,4 +1,7 @@
-"""Approximate NDCG of many lists at once: the one expression under all three ranking losses."""
+"""Approximate NDCG of many lists at once: the one expression under all three ranking losses.
+
+TensorFlow does the blocks: keras.ops has no control dependencies, which keep all blocks from being worked on at once.
+"""
 
 from __future__ import annotations
 

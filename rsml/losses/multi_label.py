@@ -42,14 +42,14 @@ class AsymmetricLoss(_LogitLoss):
     With `p = sigmoid(logit)` and the shifted `p_m = max(p - clip, 0)`, the loss of an image is the mean over labels
     of
 
-        -y (1 - p)^gamma_pos log p - (1 - y) p_m^gamma_neg log(1 - p_m),
+        -y (1 - p)^gamma_positive log p - (1 - y) p_m^gamma_negative log(1 - p_m),
 
     so absent labels that score below `clip` cost nothing. The gradient flows through the focal weights too. Both
     gammas 0 and `clip` 0 give binary cross entropy.
 
     Args:
-        gamma_neg: Focusing of absent labels.
-        gamma_pos: Focusing of present labels.
+        gamma_negative: Focusing of absent labels.
+        gamma_positive: Focusing of present labels.
         clip: Probability that absent labels are forgiven.
         from_logits: Whether predictions are logits rather than probabilities.
         reduction: As in every Keras loss.
@@ -59,14 +59,19 @@ class AsymmetricLoss(_LogitLoss):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
+    Example:
+        >>> loss = AsymmetricLoss(gamma_negative=0, gamma_positive=0, clip=0)  # binary cross entropy
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.6931
+
     Reference:
         Ridnik et al., "Asymmetric loss for multi-label classification", ICCV 2021.
     """
 
     def __init__(
         self,
-        gamma_neg: float = 4.0,
-        gamma_pos: float = 1.0,
+        gamma_negative: float = 4.0,
+        gamma_positive: float = 1.0,
         clip: float = 0.05,
         from_logits: bool = False,
         reduction: str | None = "sum_over_batch_size",
@@ -74,25 +79,30 @@ class AsymmetricLoss(_LogitLoss):
         dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, reduction, name, dtype)
-        self.gamma_neg = choice("gamma_neg", gamma_neg, 0)
-        self.gamma_pos = choice("gamma_pos", gamma_pos, 0)
+        self.gamma_negative = choice("gamma_negative", gamma_negative, 0)
+        self.gamma_positive = choice("gamma_positive", gamma_positive, 0)
         self.clip = choice("clip", clip, 0, 0.99)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gamma_neg": self.gamma_neg, "gamma_pos": self.gamma_pos, "clip": self.clip}
+        return {
+            **super().get_config(),
+            "gamma_negative": self.gamma_negative,
+            "gamma_positive": self.gamma_positive,
+            "clip": self.clip,
+        }
 
     def _terms(self, logits: Any) -> tuple[Any, Any]:
         log_p, log_not_p = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
-        present = _focal(log_not_p, self.gamma_pos) * log_p
+        present = _focal(log_not_p, self.gamma_positive) * log_p
         if not self.clip:
-            return present, _focal(log_p, self.gamma_neg) * log_not_p
+            return present, _focal(log_p, self.gamma_negative) * log_not_p
         shifted = ops.sigmoid(logits) - self.clip
         counts = shifted > 0
         # The powers of 0 have no finite slope for a gamma below 1; below the shift the whole term is 0 anyway.
         shifted = ops.where(counts, shifted, ops.full_like(shifted, 0.5))
         # 1 - p_m as a sum of positive numbers: at p = 1 what is left is the shift itself, not its rounding.
         log_not_shifted = ops.log(ops.sigmoid(-logits) + self.clip)
-        absent = ops.power(shifted, self.gamma_neg) * log_not_shifted
+        absent = ops.power(shifted, self.gamma_negative) * log_not_shifted
         return present, ops.where(counts, absent, ops.zeros_like(absent))
 
 
@@ -114,6 +124,10 @@ class FocalLoss(_LogitLoss):
 
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
+
+    Example:
+        >>> round(float(FocalLoss(gamma=2, alpha=None)([[1.0]], [[0.5]])), 4)  # 0.5^2 ln 2
+        0.1733
 
     Reference:
         Lin et al., "Focal loss for dense object detection", ICCV 2017.

@@ -1,4 +1,7 @@
-"""Scalable neighbour discriminative loss (SNDL) of GRN against a memory bank, in blocks of its rows."""
+"""Scalable neighbour discriminative loss (SNDL) of GRN against a memory bank, in blocks of its rows.
+
+TensorFlow does the blocks: its loop runs one at a time (`parallel_iterations`), which bounds memory; Keras's cannot.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,12 @@ def scalable_neighbor_loss(
         margin: m.
         block: Rows of the bank worked through at once.
         reduction: "mean" for the loss above, or "none" (or None) for its summands `(batch,)`.
+
+    Example:
+        >>> memory = np.eye(2, dtype="float32")[[0, 0, 1]]
+        >>> loss = scalable_neighbor_loss(memory[:1], [0], memory, labels=np.array([[1, 0], [1, 0], [0, 1]]))
+        >>> round(float(loss), 4)  # its neighbour has the same labels
+        0.0
 
     Reference:
         Kang et al., "Graph relation network: modeling relations between scenes for multilabel remote-sensing image

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 
@@ -33,9 +32,10 @@ def with_gradient(inputs: Any, values: Any, gradient: Any) -> Any:
     """
     values, gradient = ops.stop_gradient(values), ops.stop_gradient(gradient)
 
-    @tf.custom_gradient
+    @ops.custom_gradient
     def attach(_: Any) -> Any:
-        return values, lambda upstream: upstream[:, None] * gradient
+        # Keras hands the upstream gradient over by place or by name, as its backend does.
+        return values, lambda *place, upstream=None: (place[0] if place else upstream)[:, None] * gradient
 
     return attach(inputs)
 

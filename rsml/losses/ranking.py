@@ -95,6 +95,11 @@ class LabelRanking(_NeutralRanking):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
+    Example:
+        >>> right, wrong = [[0.9, 0.1]], [[0.1, 0.9]]
+        >>> bool(LabelRanking()([[1.0, 0.0]], right) < LabelRanking()([[1.0, 0.0]], wrong))
+        True
+
     Reference:
         Huang et al., "Learning to rank for multilabel aerial image classification" (R4C).
     """
@@ -137,6 +142,11 @@ class SampleRanking(_NeutralRanking):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`. There is no loss of one image, so sample
         weights are refused.
+
+    Example:
+        >>> right, wrong = [[0.9], [0.1]], [[0.1], [0.9]]
+        >>> bool(SampleRanking()([[1.0], [0.0]], right) < SampleRanking()([[1.0], [0.0]], wrong))
+        True
 
     Reference:
         Huang et al., "Learning to rank for multilabel aerial image classification" (R4C).
@@ -185,6 +195,12 @@ class FeatureRanking(keras.losses.Loss):
 
     Shapes:
         Labels 0/1 `(batch, labels)` and, in the predictions' place, features `(batch, width)`.
+
+    Example:
+        >>> labels = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+        >>> near, far = [[0.0], [0.1], [5.0]], [[0.0], [5.0], [0.1]]
+        >>> bool(FeatureRanking()(labels, near) < FeatureRanking()(labels, far))
+        True
 
     Reference:
         Huang et al., "Learning to rank for multilabel aerial image classification" (R4C).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rsml.raster.scene import Scene
 from rsml.raster.windows import Block, WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, write_json
+from rsml.utils.guard import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class MapOptions:
     @property
     def steps(self) -> tuple[int, int]:
         """(down, across)."""
-        return self.step or tuple(max(1, side // 2) for side in self.window)
+        return self.step or (max(1, self.window[0] // 2), max(1, self.window[1] // 2))
 
 
 class MapJob:
@@ -192,14 +192,14 @@ class MapJob:
             return resize(image, size)
         import tensorflow as tf
 
-        return np.uint8(tf.round(tf.image.resize(image, size)))
+        return np.asarray(tf.round(tf.image.resize(image, size))).astype(np.uint8)
 
     def finish(self) -> None:
         """Writes the map from what is known of all windows."""
         records = self.records.read()
         status = np.asarray(records["status"])
         decided = write_map(self.folder, self.scene, self.grid, records, self.model)
-        span = tuple(cells * step for cells, step in zip(self.grid.cells, self.grid.step, strict=True))
+        span = self.grid.cells[0] * self.grid.step[0], self.grid.cells[1] * self.grid.step[1]
         save(quicklook(self.folder / PROBABILITIES, self.scene, self.model, span), self.folder / PICTURE)
         self.scene.close()
         about = {
@@ -241,7 +241,5 @@ def identity_of(model: SceneModel) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable ({error}); start the map over with --fresh") from None
+    kept: dict[str, Any] = read_json(file, advice="start the map over with --fresh")
+    return kept

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rsml.mapping.job import MapJob, MapOptions, identity_of
 from rsml.mapping.window_scores import Status
@@ -21,7 +20,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
-from rsml.utils.progress import progress_bar
+from rsml.utils.progress import Bar, progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +83,13 @@ def map_scenes(
     todo = [job for job in jobs if not job.finished]
     if todo:
         _label(model, todo, batch_size)
-    return [SceneMap(job.folder, job.finished) for job in jobs], bad
+    return [SceneMap(job.folder, job.finished or {}) for job in jobs], bad
 
 
 class _Batches:
     """Fills batches over the ends of rows, blocks and scenes, and hands the scores to the scenes they are of."""
 
-    def __init__(self, model: SceneModel, batch_size: int, progress: tqdm[Any]) -> None:
+    def __init__(self, model: SceneModel, batch_size: int, progress: Bar) -> None:
         self.model, self.progress = model, progress
         self._images = np.zeros((batch_size, *model.model.input_shape[1:]), np.float32)
         self._filled = 0
@@ -110,7 +109,7 @@ class _Batches:
 
     def flush(self) -> None:
         """Labels what there is; a smaller last batch is filled up, since for another shape TensorFlow traces anew."""
-        scores = np.zeros((0, len(self.model.labels)), np.float32)
+        scores: np.ndarray = np.zeros((0, len(self.model.labels)), np.float32)
         if self._filled:
             self._images[self._filled :] = 0
             scores = np.asarray(self.model.model.predict_on_batch(self._images), np.float32)[: self._filled]

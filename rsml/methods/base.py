@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from rsml.utils.settings import Settings
 
@@ -36,6 +36,7 @@ class LabelContext:
         training_labels: `(images, labels)` 0/1, or shares, of the training part, in the order of its rows.
         epochs: Epochs of the whole training.
         seed: The experiment's seed.
+        backbone: Name of the backbone.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class LabelContext:
     training_labels: np.ndarray
     epochs: int
     seed: int
+    backbone: str = ""
 
 
 class Term:
@@ -90,12 +92,28 @@ class Method(Settings):
     A method overrides what it changes:
     `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
     classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
-    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for.
+    `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for;
+    `counts_epochs` is set where a schedule of its own hangs on the number of epochs, `takes_mixed_labels` where it
+    can learn from labels that are shares (MixUp, CutMix).
+
+    A published recipe may also set how training goes where the experiment does not: the backbone's rate, the rates of
+    single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
     """
 
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
+    counts_epochs: ClassVar[bool] = False
+    takes_mixed_labels: ClassVar[bool] = True
+    takes_last_epoch: ClassVar[bool] = False
+    backbone_rate: ClassVar[float | None] = None
+    decision_threshold: ClassVar[float | None] = None
+
+    @model_serializer(mode="wrap")
+    def _under_a_name_that_is_found(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        from rsml.methods.registry import name_of
+
+        return {**handler(self), "kind": name_of(type(self))}
 
     def check(self, batch_size: int) -> None:
         """Raises a ValueError if the method cannot work with batches of this size."""
@@ -126,6 +144,18 @@ class Method(Settings):
 
     def objective(self, task: str) -> Objective | None:
         """Returns the loss on the logits that belongs to the method, if one does; an experiment's own goes before."""
+        return None
+
+    def companions(self) -> tuple[Method, ...]:
+        """Returns further methods that this one brings along."""
+        return ()
+
+    def rates(self, network: keras.Model) -> dict[str, float]:
+        """Returns the rates of single weights by their path, as fractions of the learning rate."""
+        return {}
+
+    def label_graph_threshold(self) -> float | None:
+        """The least P(other label | label) of an edge, where the method has a label graph."""
         return None
 
     def terms(self, context: LabelContext) -> list[Term]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -47,6 +47,7 @@ class GRN(Method):
         Classification and Retrieval, TGRS 2020.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["grn"] = "grn"
     bce: bool = True
     classifier: Literal["projection", "features"] = "projection"
@@ -57,6 +58,7 @@ class GRN(Method):
     momentum_steps: dict[Fraction, Fraction] = {80 / 130: 0.8, 120 / 130: 0.9}
     neighbors: PositiveInt = 10
     block: PositiveInt = 4096
+    counts_epochs: ClassVar[bool] = True
 
     @property
     def replaces_logits(self) -> bool:
@@ -120,14 +122,11 @@ class NeighborTerm(Term):
 
         self.state = self.memory = NeighborMemory(
             len(context.training_labels),
-            options.dim,
-            context.training_labels,
-            momentum=options.momentum,
-            temperature=options.temperature,
-            margin=options.margin,
-            block=options.block,
+            labels=context.training_labels,
             seed=context.seed,
+            **options.arguments_for(NeighborMemory),
         )
+        self.neighbors = options.neighbors
         self._options, self._labels, self._epochs = options, context.training_labels, context.epochs
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
@@ -142,4 +141,4 @@ class NeighborTerm(Term):
         from rsml.evaluation.neighbors import knn_f1
 
         bank = self.memory.memory.numpy()
-        return {"knn_samples_f1": knn_f1(bank, self._labels, outputs["embedding"], labels, k=self._options.neighbors)}
+        return {"knn_samples_f1": knn_f1(bank, self._labels, outputs["embedding"], labels, k=self.neighbors)}

@@ -36,6 +36,7 @@ class ICE(Method):
         Based on Deep Convolutional Neural Networks, GRSL 2019.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["ice"] = "ice"
     ratio: PositiveInt = 6
     pool: PositiveInt = 4
@@ -58,8 +59,8 @@ class ICE(Method):
         from rsml.layers import SqueezeExcite
 
         self._refuse_small_maps(backbone)
-        excite = SqueezeExcite(self.ratio, use_bias=False, kernel_initializer="he_normal", name="ice_squeeze_excite")
-        backbone = backbone.append(excite)
+        own = {"use_bias": False, "kernel_initializer": "he_normal", "name": "ice_squeeze_excite"}
+        backbone = backbone.append(SqueezeExcite(**self.arguments_for(SqueezeExcite), **own))
         if self.pool == 1:
             return backbone
         return backbone.append(keras.layers.MaxPooling2D(self.pool, strides=1, name="ice_max_pool"))

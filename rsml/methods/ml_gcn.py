@@ -20,7 +20,7 @@ class MLGCN(Method):
         threshold: An edge stays where P(other label | label) is at least this.
         adjacency: "reweighted" (the paper) or "normalized" (SIGNA's eq. 4).
         neighbor_share: What a label's neighbours have of it together, if reweighted.
-        word_vectors: A GloVe text file, "one-hot", "random", or None for the built-in table.
+        word_vectors: "glove-300d", a GloVe text file, "one-hot", "random", or None for the built-in table.
 
     Reference:
         Chen et al., Multi-Label Image Recognition with Graph Convolutional Networks, CVPR 2019.
@@ -35,6 +35,9 @@ class MLGCN(Method):
     word_vectors: str | None = None
     replaces_logits: ClassVar[bool] = True
 
+    def label_graph_threshold(self) -> float:
+        return self.threshold
+
     def pooling(self) -> str:
         return self.pool
 
@@ -44,9 +47,7 @@ class MLGCN(Method):
         layer = LabelGraphClassifier(
             label_graph(self.kind, self.threshold, context),
             word_vectors(context.names, self.word_vectors, seed=context.seed),
-            hidden=self.hidden,
-            adjacency=self.adjacency,
-            neighbor_share=self.neighbor_share,
             name="logits",
+            **self.arguments_for(LabelGraphClassifier),
         )
         return layer(features)

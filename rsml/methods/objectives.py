@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
 from rsml.utils.errors import UserError
 from rsml.utils.settings import Settings
-
-if TYPE_CHECKING:
-    import keras
 
 LossFunction = Callable[[Any, Any], Any]
 """From labels and logits, both `(batch, labels)`, to a scalar."""
@@ -66,7 +63,33 @@ class NoObjective(Settings):
         return lambda labels, logits: ops.zeros(())
 
 
-class Asymmetric(Settings):
+class _KerasLoss(Settings):
+    """A loss of `rsml.losses` that is defined for one task and takes the options of its objective."""
+
+    kind: str
+    loss: ClassVar[str]
+    task: ClassVar[str]
+
+    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
+        """Returns the loss, averaged over images (and labels)."""
+        from rsml import losses
+
+        if task != self.task:
+            raise UserError(
+                f"objective '{self.kind}' is for {self.task} data, found {task} data; "
+                "choose another with --set objective=..."
+            )
+        if weights is not None:
+            raise UserError(
+                f"objective '{self.kind}' takes no class weights; leave out training.class_weights, "
+                "or choose --set objective=cross-entropy"
+            )
+        loss_class = getattr(losses, self.loss)
+        loss = loss_class(from_logits=True, **self.arguments_for(loss_class))
+        return lambda labels, logits: loss(labels, logits)
+
+
+class Asymmetric(_KerasLoss):
     """Asymmetric loss (ASL) of multi-label data: easy absent labels count little, or nothing below `clip`.
 
     Attributes:
@@ -76,20 +99,14 @@ class Asymmetric(Settings):
     """
 
     kind: Literal["asymmetric"] = "asymmetric"
+    loss: ClassVar[str] = "AsymmetricLoss"
+    task: ClassVar[str] = "multi-label"
     gamma_negative: float = Field(4.0, ge=0)
     gamma_positive: float = Field(1.0, ge=0)
     clip: float = Field(0.05, ge=0, le=0.99)
 
-    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
-        """Returns the loss, averaged over images and labels."""
-        from rsml import losses
 
-        refuse_task(self.kind, "multi-label", task)
-        refuse_weights(self.kind, weights)
-        return wrapped(losses.AsymmetricLoss(self.gamma_negative, self.gamma_positive, self.clip, from_logits=True))
-
-
-class Focal(Settings):
+class Focal(_KerasLoss):
     """Focal loss of multi-label data: labels that are easy already count little.
 
     Attributes:
@@ -98,19 +115,13 @@ class Focal(Settings):
     """
 
     kind: Literal["focal"] = "focal"
+    loss: ClassVar[str] = "FocalLoss"
+    task: ClassVar[str] = "multi-label"
     gamma: float = Field(2.0, ge=0)
     alpha: float | None = Field(0.25, ge=0, le=1)
 
-    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
-        """Returns the loss, averaged over images and labels."""
-        from rsml import losses
 
-        refuse_task(self.kind, "multi-label", task)
-        refuse_weights(self.kind, weights)
-        return wrapped(losses.FocalLoss(self.gamma, self.alpha, from_logits=True))
-
-
-class ImprovedCrossEntropy(Settings):
+class ImprovedCrossEntropy(_KerasLoss):
     """Cross entropy of single-label data, plus the margin by which a wrong class wins.
 
     Attributes:
@@ -118,15 +129,9 @@ class ImprovedCrossEntropy(Settings):
     """
 
     kind: Literal["improved-cross-entropy"] = "improved-cross-entropy"
+    loss: ClassVar[str] = "ImprovedCrossEntropy"
+    task: ClassVar[str] = "single-label"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-    def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
-        """Returns the loss, averaged over images."""
-        from rsml import losses
-
-        refuse_task(self.kind, "single-label", task)
-        refuse_weights(self.kind, weights)
-        return wrapped(losses.ImprovedCrossEntropy(from_logits=True, label_smoothing=self.label_smoothing))
 
 
 def _named(value: Any) -> Any:
@@ -152,25 +157,3 @@ def label_weights(labels: np.ndarray, task: str, largest: float = 10.0) -> np.nd
     )
     weights = np.divide(expected, positives, out=np.ones_like(positives), where=positives > 0)
     return np.clip(weights, 1 / largest, largest).astype(np.float32)
-
-
-def wrapped(loss: keras.losses.Loss) -> LossFunction:
-    """A Keras loss as a plain function of labels and logits."""
-    return lambda labels, logits: loss(labels, logits)
-
-
-def refuse_task(kind: str, wanted: str, task: str) -> None:
-    """Refuses an objective that is defined for the other task only."""
-    if task != wanted:
-        raise UserError(
-            f"objective '{kind}' is for {wanted} data, found {task} data; choose another with --set objective=..."
-        )
-
-
-def refuse_weights(kind: str, weights: np.ndarray | None) -> None:
-    """Refuses class weights with an objective that is not defined with them."""
-    if weights is not None:
-        raise UserError(
-            f"objective '{kind}' takes no class weights; leave out training.class_weights, "
-            "or choose --set objective=cross-entropy"
-        )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from rsml.methods.base import LabelContext, Method, Term
 from rsml.methods.objectives import NoObjective
+from rsml.methods.vgg_head import with_vgg_head
 
 if TYPE_CHECKING:
     import keras
+
+    from rsml.models.backbones import Backbone
 
 
 class R4C(Method):
@@ -32,11 +35,15 @@ class R4C(Method):
         neutral_label_range: Their scores reach from 0.5 less this to 0.5 plus this.
         neutral_samples: Virtual neutral images a label.
         neutral_sample_range: As `neutral_label_range`.
+        head: What stands between feature map and classifier: "pooled" features, or the "vgg" head of the authors' VGG16
+            (average pooling to 7 x 7, two dense layers with ReLU and dropout), whose output is what is ranked too.
+        head_width: Units of these dense layers.
 
     Reference:
         Huang et al., Learning to Rank for Multilabel Aerial Image Classification.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["r4c"] = "r4c"
     ranking_weight: NonNegativeFloat = 1.0
     feature_weight: NonNegativeFloat = 1.0
@@ -47,6 +54,8 @@ class R4C(Method):
     neutral_label_range: float = Field(0.1, ge=0, le=0.5)
     neutral_samples: NonNegativeInt = 16
     neutral_sample_range: float = Field(0.1, ge=0, le=0.5)
+    head: Literal["pooled", "vgg"] = "pooled"
+    head_width: PositiveInt = 4096
 
     @model_validator(mode="after")
     def _ranks_something(self) -> R4C:
@@ -60,6 +69,9 @@ class R4C(Method):
                 "method 'r4c' ranks the images of a batch by their distance to each other, and with "
                 "training.batch_size=1 there is nothing to rank; raise it, or set methods.r4c.feature_weight=0"
             )
+
+    def extend_backbone(self, backbone: Backbone, context: LabelContext) -> Backbone:
+        return with_vgg_head(backbone, self.head_width) if self.head == "vgg" else backbone
 
     def objective(self, task: str) -> NoObjective:
         return NoObjective()

@@ -32,5 +32,6 @@ class SENet(Method):
         from rsml.layers import SqueezeExcite
 
         for place in self.after:
-            backbone = backbone.insert_after(place, SqueezeExcite(ratio=self.ratio, name=f"squeeze_excite_{place}"))
+            layer = SqueezeExcite(name=f"squeeze_excite_{place}", **self.arguments_for(SqueezeExcite))
+            backbone = backbone.insert_after(place, layer)
         return backbone

@@ -10,9 +10,10 @@ import keras
 
 from rsml.layers.preprocess import MODES, Preprocess, extend
 from rsml.models.insert import insert_after
-from rsml.models.names import HUB, backbone_names, hub_preset, known, reason, twin
+from rsml.models.names import HUB, backbone_names, hub_preset, known, twin
 from rsml.models.surgery import calls, feature_map, rebuild, require_functional, stages_of
 from rsml.utils.errors import UserError
+from rsml.utils.text import in_a_line
 from rsml.weights.arrays import find_weights
 from rsml.weights.ice import ice_pixels
 from rsml.weights.load import adapt_layer, load_weights
@@ -218,20 +219,27 @@ def pixels_of(
     if carried is not None:
         return None
     if not own and preprocess is None and file is not None:
-        preprocess = ice_pixels(file)
+        preprocess = _ice_mode(file)
     if not own and preprocess is None:
         raise UserError(
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
-            "('none' if it takes 0 to 255; predict.py: --preprocess)."
+            "('none' if it takes 0 to 255; rsml convert: --preprocess)."
         )
     return preprocess
 
 
-def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
-    """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
+def _ice_mode(file: Path) -> str | None:
+    """The preprocessing of an ICE network of Keras 2, which is said; None for any other file."""
     mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
+    return mode
+
+
+def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
+    """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
+    mode = _ice_mode(file)
+    if mode is not None:
         return mode, None
     sensor = sensor_of(file)
     if sensor is None:
@@ -333,5 +341,5 @@ def compose(title: str, core: keras.Model, size: tuple[int, int], bands: int, la
     except ValueError as error:
         raise UserError(
             f"{title} was made for images of {core.input_shape[1]} x {core.input_shape[2]} and cannot take "
-            f"{size[0]} x {size[1]}: {reason(error)}"
+            f"{size[0]} x {size[1]}: {in_a_line(error)}"
         ) from None

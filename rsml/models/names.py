@@ -17,6 +17,7 @@ from rsml.layers.preprocess import Preprocess
 from rsml.models import convnext, efficientnet_lite, resnet, small, swin, vgg, vit
 from rsml.models.insert import insert_after
 from rsml.utils.errors import UserError
+from rsml.utils.text import in_a_line
 
 KERAS = "keras:"
 HUB = "keras_hub:"
@@ -150,11 +151,11 @@ def _build_keras(name: str, size: tuple[int, int], imagenet: bool) -> keras.Mode
             raise too_small(name, size, int(smallest[1])) from None
         if imagenet and not isinstance(error, (ValueError, TypeError)):
             raise UserError(
-                f"The ImageNet weights of {name} could not be fetched ({reason(error)}); connect to the "
+                f"The ImageNet weights of {name} could not be fetched ({in_a_line(error)}); connect to the "
                 "network once, or give weights= a file (.weights.h5, .h5, .keras) of this architecture."
             ) from None
         if isinstance(error, ValueError):
-            raise UserError(f"{name} cannot be built for images of {size[0]} x {size[1]}: {reason(error)}") from None
+            raise UserError(f"{name} cannot be built for images of {size[0]} x {size[1]}: {in_a_line(error)}") from None
         raise
     if not imagenet and build.__module__.endswith(".efficientnet"):
         # Its ImageNet graph has one more layer than its random one. It is always built in, so that all published and
@@ -184,7 +185,7 @@ def hub_preset(preset: str, size: tuple[int, int], pretrained: bool) -> tuple[ke
             core = keras_hub.models.Backbone.from_preset(preset, load_weights=pretrained, image_shape=(*size, 3))
     except Exception as error:
         raise UserError(
-            f"keras-hub cannot give {preset!r}: {reason(error)}; check the preset's name and the "
+            f"keras-hub cannot give {preset!r}: {in_a_line(error)}; check the preset's name and the "
             "network, or give the folder of a downloaded preset."
         ) from None
     try:
@@ -213,11 +214,6 @@ def _impatient_network(seconds: float = 30.0) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def reason(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def too_small(name: str, size: tuple[int, int], smallest: int) -> UserError:

@@ -12,6 +12,7 @@ from keras import tree
 
 from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.utils.errors import UserError
+from rsml.utils.guard.faults import reason_of
 
 STAGES = {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32}
 _MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average, keras.layers.Maximum)
@@ -151,7 +152,25 @@ def rebuild(
     except ValueError as error:
         names = [call.name for call in calls(source)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"Cannot build the model {model.name}: {_first_line(error)} {twice or ''}".rstrip()) from None
+        raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
+
+
+def resized(model: keras.Model, size: int) -> keras.Model:
+    """The same layers for square images of another size; the model itself where it takes that size."""
+    height, width, bands = model.input_shape[1:]
+    if (height, width) == (size, size):
+        return model
+    names = sorted(model.output) if isinstance(model.output, dict) else []
+    try:
+        other = rebuild(model, inputs=keras.Input((size, size, bands), dtype=model.inputs[0].dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
+            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
+        ) from None
+    return (
+        keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other
+    )
 
 
 def _run(model: keras.Model, given: Sequence[Any], call: Callable) -> list[Any]:
@@ -273,7 +292,3 @@ def resolve(model: keras.Model, layer_name: str) -> str:
         f"{model.name} has no layer or stage {layer_name!r}; it has {known}"
         + (f"; layers with a similar name: {', '.join(near)}." if near else f" and {len(names)} layers.")
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

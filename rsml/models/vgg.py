@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from rsml.layers.adaptive_pool import AdaptivePool
+from rsml.layers.adaptive_pool import AdaptiveAveragePool
 from rsml.models.blocks import Builder, batch_norm, convolve, relu, scaled_pixels
 
 _POOL = 0
@@ -41,7 +41,7 @@ def vgg16_bn(name: str, image_size: tuple[int, int], bands: int = 3) -> keras.Mo
 
 
 def _wide(x: Any) -> Any:
-    x = AdaptivePool(7, name="avgpool")(x)
+    x = AdaptiveAveragePool(7, name="avgpool")(x)
     for place, kernel in ((0, 7), (3, 1)):
         normal = keras.initializers.RandomNormal(stddev=0.01)
         x = keras.layers.Conv2D(4096, kernel, kernel_initializer=normal, name=f"classifier_{place}")(x)

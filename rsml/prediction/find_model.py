@@ -45,12 +45,12 @@ def find_model(source: str | Path | None) -> tuple[Path, Run | None]:
                 f"{ROOT}/: no run with a model in it, but {len(files)} checkpoint files; name one: "
                 f"rsml predict {files[0]}"
             ) from fault
-        return run.best, run
+        return run.files.best, run
     if Path(source).is_dir():
         if runs := _runs_below(source):
             raise _folder_of_runs(source, runs)
         run = Run.open(source)
-        return run.best, run
+        return run.files.best, run
     check_file(source)
     return Path(source), None
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from rsml.data.images import ImageError
 from rsml.data.readers import read_samples
-from rsml.data.samples import Samples
+from rsml.data.samples import SPLITS, Samples
 from rsml.data.spelling import match_label, match_labels
 from rsml.evaluation.report import summary
 from rsml.prediction.scene_model import SceneModel
@@ -151,14 +151,14 @@ def measure_split(
     """
     if data is not None:
         samples = align(read_samples(data, labels=labels), scene_model)
-        divided = bool((samples.splits != "").any())
     elif run is not None:
-        samples, divided = run.read_samples(root), True
+        samples = run.read_samples(root)
     else:
         raise UserError("a checkpoint file alone knows no data; give images, or labelled data with --data")
+    parts = [side for side in SPLITS if len(samples.part(side))]
     # A published division may have no test part: what chose the model is all there is to measure on.
-    split = split or next((side for side in ("test", "valid") if (samples.splits == side).any()), "test")
-    split = split if divided else "all"
+    split = split or next((side for side in ("test", "valid") if side in parts), "test")
+    split = split if parts else "all"
     part = samples if split == "all" else samples.part(split)
     if not len(part):
         raise UserError(f"{data or samples.root}: its {split} part is empty; choose another with --split")
@@ -166,7 +166,7 @@ def measure_split(
     measured = summary(
         scene_model.task, scene_model.labels, part.labels, scores, scene_model.thresholds, resamples=RESAMPLES
     )
-    out = Path(out or (run.predictions if run is not None and data is None else "predictions.csv"))
+    out = Path(out or (run.files.predictions if run is not None and data is None else "predictions.csv"))
     with replacing(out) as beside, PredictionWriter(beside, scene_model) as writer:
         writer.write_all(part.paths, scores)
     return Measured(split, part, scores, measured, out)

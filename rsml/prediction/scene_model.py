@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.prediction.find_model import check_model_name, find_model
+from rsml.prediction.views import Views
 from rsml.run import Run
+from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.weights.arrays import find_weights
@@ -34,13 +37,15 @@ class SceneModel:
         task: "multi-label", "single-label" or "proportions".
         thresholds: `(labels,)`; a label is present when its probability is strictly greater.
         reading: How images must be read for this model: image size, bands, antialiasing.
+        views: How many flips and quarter turns of an image its scores are the mean of.
     """
 
     model: keras.Model
     labels: tuple[str, ...]
-    task: str
+    task: Task
     thresholds: np.ndarray
     reading: dict[str, Any]
+    views: int = 1
 
     @classmethod
     def load(
@@ -66,13 +71,20 @@ class SceneModel:
             unnamed: Names of its classes if it names none; no contradiction if it does.
         """
         model = load_model(source, trust)
-        told = {"labels": labels, "task": task, "preprocess": preprocess, "image_size": image_size}
-        given = [key for key, value in told.items() if value is not None]
         if predictions_layer(model) is None:
-            told["labels"] = labels or unnamed
-            model = as_scene_classifier(model, str(source), file=find_weights(source), **told)
-        elif given:
-            raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(given)}; leave that out")
+            model = as_scene_classifier(
+                model,
+                str(source),
+                labels=labels or unnamed,
+                task=task,
+                preprocess=preprocess,
+                image_size=image_size,
+                file=find_weights(source),
+            )
+        else:
+            given = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
+            if said := [name for name, value in given.items() if value is not None]:
+                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(said)}; leave that out")
         return cls.of(model, str(source))
 
     @classmethod
@@ -81,7 +93,7 @@ class SceneModel:
         last = predictions_layer(model)
         if last is None:
             raise UserError(
-                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that train.py made"
+                f"{name}: a Keras model, but not an rsml classifier (it names no labels); give one that rsml trained"
             )
         for layer in model.layers:
             nodes = len(getattr(layer, "graph", last.labels))
@@ -92,10 +104,12 @@ class SceneModel:
                 )
         bands = model.input_shape[-1]
         unsaid = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
-        data = Data.model_validate((last.experiment or {}).get("data", unsaid))
+        experiment = last.experiment or {}
+        data = Data.model_validate(experiment.get("data", unsaid))
+        views = experiment.get("evaluation", {}).get("views", 1)
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
-        return cls(model, last.labels, last.task, thresholds, reading)
+        return cls(model, last.labels, last.task, thresholds, reading, views)
 
     def save(self, file: str | Path) -> None:
         """Writes the model as one that any other part of rsml takes without being told more."""
@@ -103,10 +117,15 @@ class SceneModel:
         with replacing(file) as beside:
             self.model.save(beside)
 
-    def scores(self, samples: Samples, batch_size: int = 32) -> np.ndarray:
+    @cached_property
+    def predictor(self) -> keras.Model:
+        """What is asked for scores: the model, or the mean over an image's views."""
+        return self.model if self.views == 1 else Views(self.model, self.views)
+
+    def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
-            return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
+            return self.predictor.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
     def stream(
         self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
@@ -126,16 +145,14 @@ class SceneModel:
 
         options = {"batch_size": batch_size, "on_bad": "skip", "bad": bad, **self.reading}
         for images, about in evaluation_dataset(remembered(), **options):
-            for row, scores in zip(about["index"].numpy(), self.model.predict_on_batch(images), strict=True):
+            for row, scores in zip(about["index"].numpy(), self.predictor.predict_on_batch(images), strict=True):
                 yield in_flight.pop(int(row)), scores
         if faults:
             raise faults[0]
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Returns 0/1 decisions of probabilities `(..., labels)`; of shares, the dominant class."""
-        if self.task != "multi-label":
-            return (np.arange(scores.shape[-1]) == scores.argmax(axis=-1)[..., None]).astype(np.uint8)
-        return (scores > self.thresholds).astype(np.uint8)
+        return task(self.task).decide(scores, self.thresholds)
 
 
 def open_model(
@@ -143,5 +160,5 @@ def open_model(
 ) -> tuple[SceneModel, Run | None]:
     """Opens a run folder, a checkpoint file, or the newest run; see `find_model` and `SceneModel.load`."""
     file, run = find_model(source)
-    trust = trust or (run is not None and run.experiment().model.trust)
+    trust = trust or (run is not None and run.experiment.model.trust)
     return SceneModel.load(file, trust, unnamed=unnamed), run

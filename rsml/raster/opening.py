@@ -24,8 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsml.data.find_images import find_images
 from rsml.utils.errors import UserError
-from rsml.utils.guard.hdf5_files import open_hdf5
-from rsml.utils.text import in_a_line
+from rsml.utils.guard.faults import reason_of
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".asc", ".bil", ".dat")
 """What a search of a folder finds: files that hold their pixels themselves."""
@@ -46,7 +45,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"EHFA_HEADER_TAG")
 _POINTING_TAGS = ("OVERVIEWS", "ProxyOverviewRequest")
 _LARGEST_VRT = 2**26
 _DEEPEST = 4
-_LARGEST_BLOCK = 2**30
+_LARGEST_BLOCK = 2**29
 
 _BESIDE = "GDAL_DISABLE_READDIR_ON_OPEN"
 GUARDS: dict[str, str] = {
@@ -163,6 +162,9 @@ def _check_file(file: str, depth: int, allowed: str, *_version: int) -> None:
     if suffix == ".vrt":
         _check_vrt(file, depth, allowed)
     elif suffix in NAMED_SUFFIXES and _start(file).startswith(b"\x89HDF"):
+        # Here, since h5py takes a while that other rasters need not wait for.
+        from rsml.utils.guard.hdf5_files import open_hdf5
+
         with open_hdf5(file, advice="convert it to a GeoTIFF with gdal_translate"):
             pass  # all of its structure is checked
 
@@ -235,4 +237,4 @@ def _start(file: str) -> bytes:
 
 def words(error: BaseException) -> str:
     """What GDAL says, in a line; rasterio's own exceptions only refer to it."""
-    return in_a_line(error.__cause__ or error)
+    return reason_of(error.__cause__ or error)

@@ -174,10 +174,11 @@ class WindowReader:
         """Every n-th pixel of the whole scene, so that no side is longer; damaged parts count as missing."""
         shape, pieces = overview_pieces(self.size, longest, self.strips)
         values, valid = np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool)
-        for place, (rows, columns) in pieces:
+        for (down, across), (rows, columns) in pieces:
             with contextlib.suppress(RasterioError):
-                part = self.read((rows.start, rows.stop), (columns.start, columns.stop), valid[place].shape)
-                values[(slice(None), *place)], valid[place] = part
+                smaller = down.stop - down.start, across.stop - across.start
+                part = self.read((rows.start, rows.stop), (columns.start, columns.stop), smaller)
+                values[:, down, across], valid[down, across] = part
         return values, valid
 
     @contextlib.contextmanager

@@ -105,12 +105,12 @@ class Scene:
             RasterioError: A part of the file is damaged.
         """
         values, valid = self.reader.read(rows, columns)
-        return self._image(values), ~valid
+        return self._image(values, valid), ~valid
 
     def overview(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """The whole scene as an image of at most `longest` pixels a side, and its missing or damaged pixels."""
         values, valid = self.reader.overview(longest)
-        return self._image(values), ~valid
+        return self._image(values, valid), ~valid
 
     def warn_if_constant(self) -> None:
         """Says so when there is nothing to be seen in the scene."""
@@ -121,9 +121,11 @@ class Scene:
                 "%s: every pixel is %s of 255; see --bands and --value-range", self.path, present[0].tolist()
             )
 
-    def _image(self, values: np.ndarray) -> np.ndarray:
+    def _image(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
         if self.reader.palette is not None:
             return self.reader.palette[values[0]]
+        if values.dtype.kind == "f":
+            values[:, ~valid] = self.value_range[0] if self.value_range else 0  # what becomes 0
         values = np.moveaxis(values, 0, -1)
         raster = Raster(values, bits=self.reader.bits, nodata=self.nodata)
         image = to_uint8(values, raster, self.value_range, self.path)

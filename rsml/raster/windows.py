@@ -77,7 +77,9 @@ class Block:
         return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
 
 
-def check_count(path: str, size: tuple[int, int], window: tuple[int, int], step: tuple[int, int]) -> None:
+def check_count(
+    path: str, size: tuple[int, int], window: tuple[int, int], step: tuple[int, int], option: str = "--window"
+) -> None:
     """Refuses a scene that is smaller than a window, or of more windows than can ever be done.
 
     A few bytes can declare any number of pixels, so the windows are counted before anything of their number is made.
@@ -85,7 +87,7 @@ def check_count(path: str, size: tuple[int, int], window: tuple[int, int], step:
     pixels = f"{path}: {size[1]} x {size[0]} pixels"
     if size[0] < window[0] or size[1] < window[1]:
         raise UserError(
-            f"{pixels}, smaller than a window of {window[1]} x {window[0]}; choose one of {min(size)} or less"
+            f"{pixels}, smaller than a window of {window[1]} x {window[0]}; give {option} {min(size)} or less"
         )
     count = math.prod(-(-(size[axis] - window[axis]) // step[axis]) + 1 for axis in (0, 1))
     if count > MOST_WINDOWS:
@@ -171,13 +173,9 @@ def overview_pieces(
     def pieces() -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
         for row in range(0, shape[0], high):
             for column in range(0, shape[1], wide):
-                there = slice(row, min(row + high, shape[0])), slice(column, min(column + wide, shape[1]))
-                yield (
-                    there,
-                    tuple(
-                        slice(part.start * factor, min(part.stop * factor, length))
-                        for part, length in zip(there, size, strict=True)
-                    ),
-                )
+                down, across = slice(row, min(row + high, shape[0])), slice(column, min(column + wide, shape[1]))
+                rows = slice(down.start * factor, min(down.stop * factor, size[0]))
+                columns = slice(across.start * factor, min(across.stop * factor, size[1]))
+                yield (down, across), (rows, columns)
 
     return shape, pieces()

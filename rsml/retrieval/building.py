@@ -6,20 +6,21 @@ import contextlib
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from rsml.data.samples import Samples
 from rsml.retrieval import approximate
 from rsml.retrieval.index import ABOUT, BUILDING, JOB, Index, Metric, check_metric, clear, read_job, write_index
 from rsml.utils.errors import UserError
 from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.guard import Damaged, read_npz
+from rsml.utils.locks import lock
+from rsml.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,22 @@ def build_index(
         raise UserError(f"{folder}: no image to embed; name images or folders, or another part of the data")
     if kind is not None:
         approximate.check(kind, len(samples))
-    if fresh:
-        clear(folder)
+    with lock(folder, "an index build"):
+        if fresh:
+            clear(folder)
+        return _build(folder, embedder, samples, metric, kind, batch_size, part_images, part_seconds)
+
+
+def _build(
+    folder: Path,
+    embedder: Embeds,
+    samples: Samples,
+    metric: Metric,
+    kind: approximate.Kind | None,
+    batch_size: int,
+    part_images: int,
+    part_seconds: float,
+) -> tuple[Index, list]:
     old = Index.open(folder) if (folder / ABOUT).is_file() else None
     model = {"fingerprint": embedder.fingerprint, **embedder.about}
     _check_same(folder, old.about if old else None, model, metric)
@@ -99,7 +114,7 @@ def build_index(
         with parts.writer(files, stamps, row_of, where, part_images, part_seconds) as add:
             begun = time.monotonic()
             stream = embedder.stream([files[row] for row in missing], bad, batch_size)
-            with tqdm(total=len(missing), unit=" images", desc="embedding", mininterval=1, delay=2) as progress:
+            with progress_bar(title="embedding", unit="images", total=len(missing)) as progress:
                 for names, vectors in stream:
                     add(names, vectors)
                     progress.update(len(names))
@@ -161,18 +176,19 @@ class _Parts:
             number = int(file.stem.partition("-")[2])
             self.last = max(self.last, number)
             try:
-                with np.load(file) as part:
-                    names = part["files"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-                    yield number, names, part["stamps"]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                part = read_npz(file, ("files", "stamps"))
+                names = part["files"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+                if part["stamps"].shape != (len(names),):
+                    raise Damaged(f"{file}: {len(names)} files, {part['stamps'].shape} stamps")
+                yield number, names, part["stamps"]
+            except Damaged:
                 logger.info("%s: damaged; its images are embedded again", file)
                 remove(file)
 
     def vectors(self, number: int) -> np.ndarray:
         if number == 0:
             return self.old.vectors
-        with np.load(self.file(number)) as part:
-            return part["vectors"]
+        return read_npz(self.file(number), ("vectors",), advice="make the index again with --fresh")["vectors"]
 
     def width(self, where: np.ndarray) -> int:
         return self.vectors(int(where[0, 0])).shape[1]

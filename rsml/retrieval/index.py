@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
@@ -15,12 +14,15 @@ from rsml.data.samples import Samples
 from rsml.evaluation.neighbors import by_distance, check_count, top_rows, unit
 from rsml.retrieval import approximate
 from rsml.utils.errors import UserError
-from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.files import remove, replacing, reserve, write_json
+from rsml.utils.guard import Damaged, map_npy, read_json, read_npy
+from rsml.utils.manifest import Finding, digest
 
 Metric = Literal["cosine", "l2"]
 FORMAT = 1
 ABOUT, BUILDING, JOB = "index.json", "building", "job.json"
-_OURS = re.compile(r"\.?(embeddings|images|stamps|hnsw|ivf)-\d+(\.writing-\d+)?\.(npy|csv|faiss)(\.part)?")
+_OURS = re.compile(r"\.?(embeddings|images|stamps|hnsw|ivf)-\d+(\.writing-[\w@-]+)?\.(npy|csv|faiss)(\.part)?")
+_AGAIN = "make the index again with --fresh"
 _PRODUCTS = 16_777_216
 _BLOCK = 65_536
 
@@ -56,15 +58,14 @@ class Index:
                     f"{folder}: a half written index (its {job['images']} images are not all embedded); "
                     "run the command that began it again, it goes on where it stopped"
                 )
-            raise UserError(
-                f"{folder}: not an index folder (no {ABOUT} in it); make one: python -m rsml.retrieval index"
-            )
-        about = _read_json(folder / ABOUT)
+            raise UserError(f"{folder}: not an index folder (no {ABOUT} in it); make one: rsml retrieve index")
+        about = read_json(folder / ABOUT, advice=_AGAIN)
         if about.get("format") != FORMAT:
             raise UserError(
                 f"{folder}: an index of format {about.get('format')}, this rsml reads {FORMAT}; "
                 "make it again with --fresh"
             )
+        _check_about(folder / ABOUT, about)
         index = cls(folder, about)
         if index.vectors.shape != (about["images"], about["width"]) or len(index.samples) != about["images"]:
             raise UserError(
@@ -80,10 +81,7 @@ class Index:
     @cached_property
     def vectors(self) -> np.ndarray:
         """`(images, width)` float32, mapped into memory; of unit length for cosine."""
-        try:
-            return np.load(self.file("embeddings"), mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.file('embeddings')}: not readable ({error}); make it again with --fresh") from None
+        return map_npy(self.file("embeddings"), kinds="f", ndim=2, advice=_AGAIN)
 
     @cached_property
     def samples(self) -> Samples:
@@ -93,10 +91,16 @@ class Index:
     @cached_property
     def stamps(self) -> np.ndarray:
         """`(images,)` int64: when each image file was last changed as it was embedded."""
-        return np.load(self.file("stamps"))
+        return read_npy(self.file("stamps"), kinds="i", ndim=1, advice=_AGAIN)
 
     @cached_property
     def _approximate(self) -> Any:
+        # FAISS believes what a file says of its sizes.
+        known = self.about.get("checksums", {}).get(self.about["files"]["approximate"])
+        if known is not None and self.file("approximate").is_file() and digest(self.file("approximate")) != known:
+            raise Damaged(
+                f"{self.file('approximate')}: damaged (its checksum is another); search with --exact, or {_AGAIN}"
+            )
         return approximate.read(self.file("approximate"))
 
     @cached_property
@@ -212,7 +216,7 @@ def write_index(
         model: "fingerprint", and what else is to be known of the model.
         kind: Of an approximate index beside the exact one.
     """
-    before = _read_json(folder / ABOUT)["files"] if (folder / ABOUT).is_file() else {}
+    before = read_json(folder / ABOUT, advice=_AGAIN)["files"] if (folder / ABOUT).is_file() else {}
     number = 1 + max((int(Path(name).stem.rpartition("-")[2]) for name in before.values()), default=0)
     files = {
         "embeddings": f"embeddings-{number}.npy",
@@ -221,6 +225,7 @@ def write_index(
     }
     with replacing(folder / files["embeddings"]) as beside:
         vectors = np.lib.format.open_memmap(beside, "w+", np.float32, (len(samples), width))
+        reserve(beside)
         for rows, values in fill:
             vectors[rows] = unit(values) if metric == "cosine" else values
         vectors.flush()
@@ -244,15 +249,49 @@ def write_index(
         approximate.write(built, folder / files["approximate"])
         del built
         about["approximate"] = {"kind": kind, "recall@10": _recall(Index(folder, about))}
+    about["checksums"] = {name: digest(folder / name) for name in files.values()}
     write_json(folder / ABOUT, about)
     _remove_files(folder, but=files.values())
     return Index.open(folder)
 
 
+def check_files(folder: str | Path) -> list[Finding]:
+    """Compares the files of an index with their checksums; returns what is damaged.
+
+    Args:
+        folder: The index folder.
+    """
+    index = Index.open(folder)
+    found = []
+    for name in index.about["files"].values():
+        file, known = index.folder / name, index.about.get("checksums", {}).get(name)
+        if not file.is_file():
+            found.append(Finding(file, "is gone", _AGAIN))
+        elif known is not None and digest(file) != known:
+            found.append(Finding(file, "its checksum is another than when it was written", _AGAIN))
+    return found
+
+
+def _check_about(path: Path, about: dict[str, Any]) -> None:
+    """Refuses an `index.json` that lacks something or points out of its folder."""
+    kinds = {"images": int, "width": int, "metric": str, "model": dict, "root": str, "task": str, "files": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key), kind)]
+    names = [] if wrong else [about["files"].get(key) for key in ("embeddings", "samples", "stamps")]
+    names += [] if wrong else [name for key, name in about["files"].items() if key == "approximate"]
+    if (
+        wrong
+        or "fingerprint" not in about["model"]
+        or not all(isinstance(n, str) and _OURS.fullmatch(n) for n in names)
+    ):
+        raise Damaged(
+            f"{path}: damaged ({wrong[0] if wrong else 'its files'} in it is not as it was written); {_AGAIN}"
+        )
+
+
 def read_job(folder: Path) -> dict[str, Any] | None:
     """What an unfinished embedding is of, or None."""
     job = folder / BUILDING / JOB
-    return _read_json(job) if job.is_file() else None
+    return read_json(job, advice=_AGAIN) if job.is_file() else None
 
 
 def clear(folder: Path) -> None:
@@ -283,10 +322,3 @@ def _recall(index: Index, count: int = 10) -> float:
     found, _ = index.search(queries, count, own=np.sort(rows), exact=False)
     true, _ = index.search(queries, count, own=np.sort(rows), exact=True)
     return float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(found, true, strict=True)]) / true.shape[1])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}); make the index again with --fresh") from None

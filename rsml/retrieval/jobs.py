@@ -168,11 +168,19 @@ def measure(
         raise UserError(f"--out {out}: expected a file ending in .json (its embeddings are kept beside it)")
     scene_model, run = open_model(model, trust)
     samples = _data(scene_model, run, data, labels, root)
-    parts = {"queries": _part(samples, queries, "--queries"), "archive": _part(samples, archive, "--archive")}
-    file = Path(out) if out else run.retrieval_metrics if run and not data else Path("retrieval.json")
+    asking, answering = _part(samples, queries, "--queries"), _part(samples, archive, "--archive")
+    file = Path(out) if out else run.files.retrieval_metrics if run and not data else Path("retrieval.json")
     embedder = Embedder(scene_model, os.path.abspath(model), layer)
     measured, bad = measure_retrieval(
-        file.with_suffix(""), embedder, **parts, at=at, k=k, metric=metric, fresh=fresh, batch_size=batch_size
+        file.with_suffix(""),
+        embedder,
+        asking,
+        answering,
+        at=at,
+        k=k,
+        metric=metric,
+        fresh=fresh,
+        batch_size=batch_size,
     )
     measured = {"run": run.name if run else None, "parts": {"queries": queries, "archive": archive}, **measured}
     write_json(file, measured)
@@ -181,10 +189,11 @@ def measure(
 
 def measure_run(run: Run) -> dict[str, float]:
     """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
-    scene_model = SceneModel.load(run.best, trust=run.experiment().model.trust)
+    scene_model = SceneModel.load(run.files.best, trust=run.experiment.model.trust)
     samples = run.read_samples()
-    parts = {"queries": _part(samples, "test", "--queries"), "archive": _part(samples, "train", "--archive")}
-    measured, _ = measure_retrieval(run.retrieval, Embedder(scene_model, os.path.abspath(run.folder)), **parts)
+    embedder = Embedder(scene_model, os.path.abspath(run.folder))
+    asking, answering = _part(samples, "test", "--queries"), _part(samples, "train", "--archive")
+    measured, _ = measure_retrieval(run.files.retrieval, embedder, asking, answering)
     flat = {f"{name}@{depth}": value for depth, values in measured["at"].items() for name, value in values.items()}
     return {**flat, "knn_samples_f1": measured["knn"]["samples_f1"]}
 
@@ -229,7 +238,7 @@ def _image_queries(
     index.check_model(embedder.fingerprint, source)
     row_of = _row_of(samples)
     comparable = bool(samples.label_names) and samples.label_names == tuple(scene_model.labels)
-    trained = run.read_samples() if comparable and run is not None and run.samples.is_file() else None
+    trained = run.read_samples() if comparable and run is not None and run.files.samples.is_file() else None
     trained_row = {} if trained is None else _row_of(trained)
     queries = []
     for names, vectors, scores in embedder.stream_labels(files, bad, batch_size):
@@ -240,7 +249,7 @@ def _image_queries(
             labels, labels_from = None, ""
             if row >= 0 and samples.label_names:
                 labels, labels_from = samples.labels[row], "index"
-            elif file in trained_row and trained.label_names == samples.label_names:
+            elif trained and file in trained_row and trained.label_names == samples.label_names:
                 labels, labels_from = trained.labels[trained_row[file]], "run"
             elif comparable:
                 labels, labels_from = decided[position], "model"

@@ -14,6 +14,7 @@ from rsml.evaluation.neighbors import check_count, knn_scores
 from rsml.retrieval.building import Embeds, build_index, is_of_another
 from rsml.retrieval.index import Index, Metric
 from rsml.retrieval.measures import AT, MEASURES, check_depths, retrieval_metrics
+from rsml.tasks import task
 from rsml.utils.errors import UserError
 
 PERCENT = {"map", "ndcg", "precision", "hamming_loss"}
@@ -79,7 +80,7 @@ def measure_retrieval(
     measured = retrieval_metrics(truth, rows, answering.samples.labels, at)
     scores = knn_scores(answering.vectors, answering.samples.labels, asked.vectors, k, own=own)
     knn = {"k": k, "samples_f1": multilabel_metrics(truth, scores)["samples_f1"]}
-    if queries.task == "single-label":
+    if task(queries.task).one_class:
         knn["accuracy"] = singlelabel_metrics(truth, scores)["accuracy"]
     answerable = (truth.astype(np.float32) @ answering.samples.labels.any(0)) > 0
     return {

@@ -268,9 +268,9 @@ class Canvas:
         Returns:
             The red, green and blue bands, each `(work, work)` 8-bit.
         """
-        *bands, alpha = self.image.split()
+        *colours, alpha = self.image.split()
         material = np.asarray(alpha)
-        bands = [np.asarray(band).astype(np.float32) for band in bands]
+        bands = [np.asarray(band).astype(np.float32) for band in colours]
         fine = max(0.8, 2.2 * self.extent / self.work)
         slow = self.noise(24, 0)
         index = material.astype(np.intp)

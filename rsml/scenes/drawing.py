@@ -84,7 +84,7 @@ class Scene:
             raise UserError(f"label: expected one of {', '.join(LABELS)}; found {label!r}.")
         size = len(self.image)
         finer = len(self.materials) // size
-        found = (LABELS.index(label) == LABEL_OF)[self.materials]
+        found = np.equal(LABEL_OF, LABELS.index(label))[self.materials]
         return found.reshape(size, finer, size, finer).mean((1, 3), dtype=np.float32)
 
     def mask(self, label: str) -> np.ndarray:

@@ -110,9 +110,9 @@ def agricultural(canvas: Canvas) -> None:
         if rng.random() < 0.3:
             car(canvas, rng.uniform(-0.3, 0.3) * canvas.extent, edge, 0)
     if 0.1 < kind < 0.3 or kind > 0.85:
-        side = edge + 6
-        canvas.band(((-canvas.reach, side), (canvas.reach, side)), 6, GRASS, palette.grass)
-        tree_line(canvas, (-canvas.reach, side), (canvas.reach, side), rng.uniform(4, 9), (2, 4))
+        row = edge + 6
+        canvas.band(((-canvas.reach, row), (canvas.reach, row)), 6, GRASS, palette.grass)
+        tree_line(canvas, (-canvas.reach, row), (canvas.reach, row), rng.uniform(4, 9), (2, 4))
 
 
 def beach(canvas: Canvas) -> None:

@@ -109,10 +109,10 @@ def baseballdiamond(canvas: Canvas) -> None:
     behind = hx - base * 0.16 - 7
     if stands < 0.75:
         for sign in (-1, 1):
-            x, y = hx + base * 0.1, hy + sign * (base * 0.62 + 7)
-            canvas.rectangle(x, y, base * 0.5, 3, sign * quarter, BUILDING, vary(rng, (176, 172, 166), 0.15), 3)
+            px, py = hx + base * 0.1, hy + sign * (base * 0.62 + 7)
+            canvas.rectangle(px, py, base * 0.5, 3, sign * quarter, BUILDING, vary(rng, (176, 172, 166), 0.15), 3)
             if stands < 0.5:
-                bx, by = x - 6 * root - 2, y + sign * 6 * root
+                bx, by = px - 6 * root - 2, py + sign * 6 * root
                 for step in range(3):
                     tone = shade((190, 190, 190), 0.8 + 0.15 * step)
                     canvas.rectangle(

@@ -67,7 +67,7 @@ def gabled(
     ridge = (corner(-half + inset, 0), corner(half - inset, 0))
     corners = (corner(-half, -side), corner(half, -side), corner(half, side), corner(-half, side))
     steep = 0.27
-    slopes = [
+    slopes: list[tuple[tuple[Point, ...], float]] = [
         ((corners[0], corners[1], ridge[1], ridge[0]), angle - math.pi / 2),
         ((corners[2], corners[3], ridge[0], ridge[1]), angle + math.pi / 2),
     ]

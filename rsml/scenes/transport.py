@@ -169,7 +169,11 @@ def number(canvas: Canvas, x: float, y: float, value: int, colour: Colour) -> No
     }
     segments |= {"8": "abcdefg", "9": "abcdfg"}
     # Seven segments as (along, across, length, width) in a 9 x 3 m box.
-    box = {"a": (4.5, 0, 1, 3.6), "g": (0, 0, 1, 3.6), "d": (-4.5, 0, 1, 3.6)}
+    box: dict[str, tuple[float, float, float, float]] = {
+        "a": (4.5, 0, 1, 3.6),
+        "g": (0, 0, 1, 3.6),
+        "d": (-4.5, 0, 1, 3.6),
+    }
     box |= {"f": (2.2, -1.5, 5, 0.9), "b": (2.2, 1.5, 5, 0.9), "e": (-2.2, -1.5, 5, 0.9), "c": (-2.2, 1.5, 5, 0.9)}
     for place, figure in enumerate(f"{value:02d}"):
         for segment in segments[figure]:

@@ -218,20 +218,21 @@ def _write_files(folder: Path, asked: dict[str, Any], land_cover: bool, workers:
     for leftover in folder.rglob(f".*{_LEFTOVER}*"):
         leftover.unlink(missing_ok=True)
     facts = [fact or _facts(folder / image_path(index)) for index, fact in enumerate(found)]
-    lost = [image_path(index) for index, fact in enumerate(facts) if fact is None]
-    if lost:
-        raise UserError(f"{folder / lost[0]}: vanished or was changed while scenes were written; run again")
+    known = [fact for fact in facts if fact is not None]
+    if len(known) < count:
+        lost = folder / image_path(facts.index(None))
+        raise UserError(f"{lost}: vanished or was changed while scenes were written; run again")
     splits = divide(count, asked["fractions"], asked["seed"])
     if land_cover:
         _write_table(
             folder / "georeference.csv",
             ["path", "land_cover", "crs", *"abcdef"],
-            ([image_path(k), land_cover_path(k), fact["crs"], *fact["transform"]] for k, fact in enumerate(facts)),
+            ([image_path(k), land_cover_path(k), fact["crs"], *fact["transform"]] for k, fact in enumerate(known)),
         )
     _write_table(
         folder / "labels.csv",
         ["path", "scene", "split", *LABELS],
-        ([image_path(k), SCENES[k % len(SCENES)], splits[k], *fact["labels"]] for k, fact in enumerate(facts)),
+        ([image_path(k), SCENES[k % len(SCENES)], splits[k], *fact["labels"]] for k, fact in enumerate(known)),
     )
 
 

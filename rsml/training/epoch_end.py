@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable
+import shutil
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from rsml.config import Training
-from rsml.evaluation.measure import LOWER_IS_BETTER
+from rsml.evaluation.scalars import LOWER_IS_BETTER
 from rsml.run import Run
+from rsml.training.optimizers import averaged
+from rsml.training.trainer import Trainer
+from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
+from rsml.utils.guard import Damaged, parse_json, read_npz
+
+logger = logging.getLogger(__name__)
+
+_PREVIOUS = "state.previous"
 
 
 class TrainingState:
@@ -27,7 +37,7 @@ class TrainingState:
         run: Where the state is kept.
     """
 
-    def __init__(self, trainer: keras.Model, run: Run) -> None:
+    def __init__(self, trainer: Trainer, run: Run) -> None:
         self.trainer, self.run = trainer, run
         self.epoch = 0
         self.best: float | None = None
@@ -40,8 +50,17 @@ class TrainingState:
     @property
     def schedule(self) -> Any:
         """The optimizer's schedule, whose plateau scale is part of the state."""
-        optimizer = getattr(self.trainer.optimizer, "inner_optimizer", self.trainer.optimizer)
-        return optimizer._learning_rate
+        return self._optimizer._learning_rate
+
+    @property
+    def _optimizer(self) -> Any:
+        return getattr(self.trainer.optimizer, "inner_optimizer", self.trainer.optimizer)
+
+    def rates(self) -> dict[str, float]:
+        """The rates of the step to come: of the new parts, and of the backbone where it has its own."""
+        rate, of_backbone = float(self.schedule(self.trainer.optimizer.iterations)), self._optimizer.backbone_rate
+        own = {} if of_backbone == 1 else {"backbone_learning_rate": rate * of_backbone}
+        return {"learning_rate": rate, **own}
 
     def _variables(self) -> list[Any]:
         skipped = {id(variable) for metric in self.trainer.metrics for variable in metric.variables}
@@ -55,23 +74,35 @@ class TrainingState:
         }
         about["scale"] = float(self.schedule.scale.numpy())
         arrays = {f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())}
-        with replacing(self.run.state) as beside:
+        kept = self.run.files.state
+        if kept.is_file():
+            # A pair: training goes on from the epoch before if the newest state is damaged.
+            with replacing(kept.with_stem(_PREVIOUS)) as beside:
+                shutil.copyfile(kept, beside)
+        with replacing(kept) as beside:
             np.savez(beside, about=np.array(json.dumps(about)), **arrays)
+
+    def _read(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """What the newest state holds, or the one before it where that is damaged."""
+        newest = self.run.files.state
+        try:
+            return _read_state(newest)
+        except Damaged as fault:
+            before = newest.with_stem(_PREVIOUS)
+            if not before.is_file():
+                raise
+            logger.info("%s; going on from the state before it", str(fault).rpartition(";")[0])
+            return _read_state(before)
 
     def load(self) -> bool:
         """Takes up the kept state; returns whether there was one."""
-        if not self.run.state.is_file():
+        if not self.run.files.state.is_file():
             return False
         variables = self._variables()
-        try:
-            with np.load(self.run.state) as kept:
-                about = json.loads(str(kept["about"]))
-                arrays = [kept[f"v{position}"] for position in range(len(kept.files) - 1)]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.run.state}: not readable ({error}); start the run over with --fresh") from None
+        about, arrays = self._read()
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise UserError(
-                f"{self.run.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
+                f"{self.run.files.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
                 "the code or a library changed since; start the run over with --fresh"
             )
         for variable, array in zip(variables, arrays, strict=True):
@@ -82,6 +113,17 @@ class TrainingState:
         return True
 
 
+def _read_state(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    advice = "start the run over with --fresh"
+    kept = read_npz(path, advice=advice)
+    text = str(kept.pop("about", ""))
+    # Figures of an epoch may be NaN, as those of a label that is absent.
+    about = parse_json(text, f"{path}: about in it", allow_nan=True, advice=advice)
+    if sorted(kept) != sorted(f"v{position}" for position in range(len(kept))) or "epoch" not in about:
+        raise Damaged(f"{path}: lacks some of its variables; {advice}")
+    return about, [kept[f"v{position}"] for position in range(len(kept))]
+
+
 class EpochEnd(keras.callbacks.Callback):
     """Validates, decides and writes after every epoch, in an order that survives a kill at any moment.
 
@@ -90,34 +132,23 @@ class EpochEnd(keras.callbacks.Callback):
     Args:
         state: The training state.
         options: The training options.
-        monitor: Validation metric that chooses the best epoch.
-        validate: Returns the validation metrics by name.
-        served: The model that is saved.
-        headline: Metrics shown in the progress bar.
+        validation: Measures the epoch and names what chooses the best one.
     """
 
-    def __init__(
-        self,
-        state: TrainingState,
-        options: Training,
-        monitor: str,
-        validate: Callable[[], dict[str, float]],
-        served: keras.Model,
-        headline: tuple[str, ...],
-    ) -> None:
+    def __init__(self, state: TrainingState, options: Training, validation: Validation) -> None:
         super().__init__()
-        self.state, self.options, self.monitor = state, options, monitor
-        self.validate, self.served, self.headline = validate, served, headline
+        self.state, self.options, self.validation = state, options, validation
         self.epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
+        self.state.trainer.begin_epoch(epoch)
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             kept = (
-                f"the last good model is epoch {self.state.epoch}'s, {self.state.run.last}"
+                f"the last good model is epoch {self.state.epoch}'s, {self.state.run.files.last}"
                 if self.state.epoch
                 else "no epoch was finished"
             )
@@ -126,18 +157,20 @@ class EpochEnd(keras.callbacks.Callback):
                 "lower training.learning_rate, or use training.precision=float32"
             )
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs if logs is not None else {}
-        measured = self.validate()
+        with averaged(self.model.optimizer):
+            self._finish(epoch, logs)
+        # The state holds the weights that training goes on with, and is written last.
+        self.state.save()
+
+    def _finish(self, epoch: int, logs: dict[str, Any]) -> None:
+        measured = self.validation.measure()
         # Without a validation part nothing is measured, and every epoch counts as better than the one before.
-        state, value = self.state, measured.get(self.monitor, float(epoch))
-        row = {
-            "epoch": epoch + 1,
-            "learning_rate": self._rate(),
-            **{key: float(number) for key, number in logs.items()},
-        }
+        state, value = self.state, measured.get(self.validation.monitor, float(epoch))
+        row = {**state.rates(), **{key: float(number) for key, number in logs.items()}}
         row |= {f"val_{name}": number for name, number in measured.items()}
-        logs |= {f"val_{name}": measured[name] for name in (*self.headline, self.monitor) if name in measured}
+        logs |= row  # for the callbacks that follow
         better = not math.isnan(value) and (state.best is None or self._gain(value, state.best) > 0)
         if better:
             state.best, state.best_epoch, state.since_best, state.since_drop = value, epoch + 1, 0, 0
@@ -149,17 +182,13 @@ class EpochEnd(keras.callbacks.Callback):
             state.since_drop = 0
         state.stopped = self.options.patience is not None and state.since_best >= self.options.patience
         state.epoch = epoch + 1
-        state.rows.append(row)
+        state.rows.append({"epoch": epoch + 1, **row})
         if better or state.best is None:
-            state.run.write_model(self.served, state.run.best)
-        state.run.write_model(self.served, state.run.last)
+            state.run.write_model(state.trainer.served, state.run.files.best)
+        state.run.write_model(state.trainer.served, state.run.files.last)
         state.run.write_history(state.rows)
-        state.save()
         if state.stopped:
             self.model.stop_training = True
 
     def _gain(self, value: float, best: float) -> float:
-        return best - value if self.monitor in LOWER_IS_BETTER else value - best
-
-    def _rate(self) -> float:
-        return float(self.state.schedule(self.model.optimizer.iterations))
+        return best - value if self.validation.monitor in LOWER_IS_BETTER else value - best

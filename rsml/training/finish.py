@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -12,84 +11,100 @@ import numpy as np
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.evaluation import full_report, headline_table, summary, tune_thresholds
+from rsml.evaluation import full_report, headline_table, summary, summary_intervals
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
+from rsml.report.page import open_page
 from rsml.run import Run
-from rsml.utils.files import replacing, write_json, write_text
+from rsml.tasks import task
+from rsml.training.certainty import certainty_lines, settle
+from rsml.utils.files import replacing, write_text
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate_run(run: Run, samples: Samples) -> None:
+def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch: int | None = None) -> None:
     """Measures a run's best model on its validation and test parts and writes what came out into its folder.
 
     Thresholds are tuned on the validation part, if the experiment asks for it, and then stored in the model.
 
     Args:
         run: A run with a best model.
+        experiment: What it was made with.
         samples: All its images, divided.
+        best_epoch: The epoch that was chosen.
     """
-    experiment = run.experiment()
-    options = experiment.evaluation
-    scene_model = SceneModel.load(run.best, trust=experiment.model.trust)
-    parts = {name: part for name in ("valid", "test") if len(part := samples.part(name))}
-    scores = {name: scene_model.scores(part, options.batch_size) for name, part in parts.items()}
-    if options.tune_thresholds and scene_model.task == "multi-label" and "valid" in parts:
-        thresholds = tune_thresholds(parts["valid"].labels, scores["valid"], options.threshold_objective)
-        predictions_layer(scene_model.model).thresholds = thresholds
-        run.write_model(scene_model.model, run.best)
-        scene_model = SceneModel.of(scene_model.model)
+    options, row = experiment.evaluation, task(samples.task)
+    model = SceneModel.load(run.files.best, trust=experiment.model.trust)
+    parts = {name: part for name in ("test", "valid") if len(part := samples.part(name))}
+    # A run that is measured again was calibrated before.
+    predictions_layer(model.model).calibration = None
+    raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
+    certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
+    if certainty.keep(model.model):
+        run.write_model(model.model, run.files.best)
+        model = SceneModel.of(model.model)
+    scores = {name: certainty.scores(found) for name, found in raw.items()}
     if experiment.training.h5:
-        run.write_model(scene_model.model, run.best_h5)
+        run.write_model(model.model, run.files.best_h5)
 
     graph_threshold = _graph_threshold(experiment)
-    summaries = {
-        name: summary(
-            scene_model.task,
-            scene_model.labels,
-            part.labels,
-            scores[name],
-            scene_model.thresholds,
-            edge_counts=_edges(samples, graph_threshold),
-            resamples=options.resamples,
+    edges = _edges(samples, graph_threshold)
+    counts = parts["valid"].present.sum(axis=0) if "valid" in parts else None
+    summaries, intervals = {}, {}
+    for name, part in parts.items():
+        measured = part.labels, scores[name], model.thresholds
+        if options.resamples:
+            intervals[name] = summary_intervals(samples.task, *measured, resamples=options.resamples)
+        summaries[name] = summary(
+            samples.task,
+            model.labels,
+            *measured,
+            edge_counts=edges,
+            valid_counts=counts,
+            intervals=intervals.get(name),
         )
-        for name, part in parts.items()
-    }
-    measured = "test" if "test" in parts else next(iter(parts), None)
-    if measured is None:
+        summaries[name] |= certainty.measured(part, raw[name], options.resamples)
+
+    shown = next(iter(parts), None)
+    if shown is None:
         logger.info("neither a test nor a validation part: nothing to measure")
     else:
-        with replacing(run.predictions) as beside, PredictionWriter(beside, scene_model) as writer:
-            writer.write_all(parts[measured].paths, scores[measured])
-        told = [f"{name} part: {full_report(summaries[name])}" for name in ("test", "valid") if name in summaries]
-        write_text(run.report, "\n".join([f"run {run.name}\n", *told]))
-        if options.figures:
-            draw_figures(
-                run.figures,
-                samples=samples,
-                part=parts[measured],
-                scores=scores[measured],
-                thresholds=scene_model.thresholds,
-                summary=summaries[measured],
-                history=run.read_history(),
-                graph_threshold=graph_threshold,
-                resamples=options.resamples,
-            )
-    # Written last: a run with metrics is complete.
-    write_json(run.metrics, {"run": run.name, **summaries})
+        with replacing(run.files.predictions) as beside, PredictionWriter(beside, model) as writer:
+            writer.write_all(parts[shown].paths, scores[shown])
+        tables = [
+            "\n".join([f"{name} part: {full_report(found)}", *certainty_lines(found, name), ""])
+            for name, found in summaries.items()
+        ]
+        write_text(run.files.report, "\n".join([f"run {run.name}\n", *tables]))
+    if options.figures:
+        draw_figures(
+            run.files.figures,
+            samples=samples,
+            history=run.history,
+            best_epoch=best_epoch,
+            graph_threshold=graph_threshold,
+            part=parts.get(shown),
+            scores=scores.get(shown),
+            thresholds=model.thresholds,
+            summary=summaries.get(shown),
+            interval=intervals.get(shown, {}).get(row.monitor) if options.bootstrap_chart else None,
+        )
+    # Written last: a run with metrics is complete. Its page is made of what was written.
+    run.write_evaluation(summaries)
+    if shown is not None and options.page:
+        open_page(run, model)
 
 
 def report(run: Run) -> str:
     """What a person wants to see at the end: the test part's table, where the run is, how to predict with it."""
-    measured = json.loads(run.metrics.read_text(encoding="utf-8"))
-    shown = next((part for part in ("test", "valid") if part in measured), None)
-    lines = [] if shown is None else [f"{shown} part:", headline_table(measured[shown])]
-    samples = run.read_samples()
-    image = os.path.relpath(samples.files[np.flatnonzero(samples.splits == (shown or "train"))[0]])
+    shown = next((part for part in ("test", "valid") if part in run.evaluation), None)
+    lines = [] if shown is None else [f"{shown} part:", headline_table(run.evaluation[shown])]
+    lines += [] if shown is None else [*certainty_lines(run.evaluation[shown], shown), ""]
+    image = os.path.relpath(run.samples.part(shown or "train").files[0])
     python = os.path.relpath(sys.executable)
     command = [python if not python.startswith("..") else "python", "predict.py", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
@@ -97,11 +112,12 @@ def report(run: Run) -> str:
 
 def _graph_threshold(experiment: Experiment) -> float:
     """`Q` of the experiment's first method that has a label graph; 0.4, the SIGNA paper's, where none has."""
-    return next((method.threshold for method in experiment.methods if hasattr(method, "threshold")), 0.4)
+    own = (method.label_graph_threshold() for method in experiment.methods)
+    return next((threshold for threshold in own if threshold is not None), 0.4)
 
 
 def _edges(samples: Samples, threshold: float) -> np.ndarray | None:
     """Each label's edges in the label graph of the training part; None where there is no such graph."""
-    if samples.task != "multi-label" or len(samples.label_names) < 2:
+    if not task(samples.task).thresholds or len(samples.label_names) < 2:
         return None
     return edge_counts(threshold_graph(cooccurrence(samples.part("train").labels), threshold)).per_label

@@ -10,19 +10,32 @@ from keras import ops
 
 from rsml.methods import Term
 from rsml.methods.objectives import LossFunction
+from rsml.models.surgery import resized
 
 
 class Trainer(keras.Model):
     """Runs a network in training and adds up its loss; never saved, since the served model has all that lasts.
 
+    Callbacks of other packages have this model in their hands: it saves, predicts and describes the served one.
+
     Args:
         network: Images to `{"logits", "features", ...}`.
         objective: The loss on the logits.
         terms: Further summands; the variables of their states are saved with the training state.
+        served: Images to probabilities, over the same layers.
     """
 
-    def __init__(self, network: keras.Model, objective: LossFunction, terms: Sequence[Term] = ()) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        objective: LossFunction,
+        terms: Sequence[Term] = (),
+        served: keras.Model | None = None,
+    ) -> None:
         super().__init__(name="trainer")
+        # Past Keras's bookkeeping, which would count its weights a second time.
+        object.__setattr__(self, "served", served if served is not None else network)
+        object.__setattr__(self, "sized", network)
         self.network = network
         self.objective = objective
         self.terms = list(terms)
@@ -44,7 +57,11 @@ class Trainer(keras.Model):
             term.begin_epoch(epoch)
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        return self.network(images, training=training)
+        return self.sized(images, training=training)
+
+    def at_size(self, size: int) -> None:
+        """Trains on images of another size from here on, with the same layers."""
+        object.__setattr__(self, "sized", resized(self.network, size))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -60,3 +77,21 @@ class Trainer(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        self.served.save(*arguments, **options)
+
+    def save_weights(self, *arguments: Any, **options: Any) -> None:
+        self.served.save_weights(*arguments, **options)
+
+    def export(self, *arguments: Any, **options: Any) -> None:
+        self.served.export(*arguments, **options)
+
+    def predict(self, *arguments: Any, **options: Any) -> Any:
+        return self.served.predict(*arguments, **options)
+
+    def summary(self, *arguments: Any, **options: Any) -> None:
+        self.served.summary(*arguments, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        return self.served.get_config()

@@ -20,7 +20,11 @@ Report = Callable[[int], None]
 
 
 def run_jobs(
-    job: Callable[[dict[str, Any], Report], Any], tasks: Sequence[dict[str, Any]], workers: int, report: Report
+    job: Callable[[dict[str, Any], Report], Any],
+    tasks: Sequence[dict[str, Any]],
+    workers: int,
+    report: Report,
+    apart: bool = False,
 ) -> Iterator[tuple[int, Any]]:
     """Yields (number of the task, result) as tasks are finished; a fault of a task is its result.
 
@@ -32,9 +36,10 @@ def run_jobs(
         tasks: Values that JSON holds.
         workers: Processes; 1 works in this one.
         report: Called with the progress, in this process.
+        apart: Let one worker be a process of its own, too.
     """
     workers = min(workers, len(tasks))
-    if workers < 2 or not sys.executable:
+    if (workers < 2 and not apart) or not sys.executable:
         for number, task in enumerate(tasks):
             try:
                 yield number, job(task, report)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
+
+Bar: TypeAlias = "tqdm[Any]"
 
 
 def progress_bar(
     items: Iterable[Any] | None = None, *, title: str, unit: str, total: int | None = None, initial: int = 0
-) -> tqdm[Any]:
+) -> Bar:
     """A bar over items, or one to be moved on with `update`.
 
     Args:

@@ -1,7 +1,9 @@
 """The base of every options class: typed, closed to unknown keys, frozen."""
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pydantic
 
@@ -12,6 +14,20 @@ class Settings(pydantic.BaseModel):
     """Options whose unknown keys are refused and whose defaults are checked like given values."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    def arguments_for(self, target: Callable[..., Any]) -> dict[str, Any]:
+        """The options that a layer or loss takes under the same name, so that none is handed over by hand.
+
+        Example:
+            >>> class Options(Settings):
+            ...     heads: int = 6
+            ...     after: str = "stage2"
+            >>> def layer(heads, residual=True): ...
+            >>> Options(heads=2).arguments_for(layer)
+            {'heads': 2}
+        """
+        taken = inspect.signature(target).parameters
+        return {name: getattr(self, name) for name in type(self).model_fields if name in taken}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

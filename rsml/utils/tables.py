@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 WIDTH = 100
 
 
-def render(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+def render(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH, attached: Collection[int] = ()
+) -> str:
     """A table whose first column is aligned to the left, all others to the right. Ends with a line break.
 
     Columns that do not fit go below, behind the first column again.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells.
+        width: Of a line.
+        attached: Columns that stay with the one on their left.
 
     Example:
         >>> print(render(["label", "F1"], [["sea", "90.1"], ["sand", "7.0"]]), end="")
@@ -21,11 +29,13 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
     """
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     blocks: list[list[int]] = [[]]
-    for column in range(1, len(header)):
-        taken = widths[0] + sum(widths[one] + 2 for one in [*blocks[-1], column])
+    for first in (column for column in range(1, len(header)) if column not in attached):
+        end = next((column for column in range(first + 1, len(header)) if column not in attached), len(header))
+        unit = list(range(first, end))
+        taken = widths[0] + sum(widths[one] + 2 for one in [*blocks[-1], *unit])
         if blocks[-1] and taken > width:
             blocks.append([])
-        blocks[-1].append(column)
+        blocks[-1] += unit
     return "\n".join(_block(header, rows, [0, *columns], widths) for columns in blocks)
 
 

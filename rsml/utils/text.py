@@ -1,4 +1,4 @@
-"""Words for people: a number with its noun, and a fault of another library in a line."""
+"""Words for people: a number with its noun, and an exception in a line."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -11,7 +11,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def in_a_line(error: BaseException, most: int = 200) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return (lines[0].strip() if lines else type(error).__name__)[:most]
+def in_a_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of what an exception says, or its type where it says nothing.
+
+    Example:
+        >>> in_a_line(KeyError())
+        'KeyError'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]

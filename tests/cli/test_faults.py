@@ -11,7 +11,7 @@ def test_a_users_fault_is_one_line_and_exit_code_2(capsys):
         raise UserError("data: not\n  found")
 
     assert run(command) == 2
-    assert capsys.readouterr().err == "error: data: not found\n"
+    assert capsys.readouterr().err == "error: data: not\\n found\n"
 
 
 @pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "no permission")])

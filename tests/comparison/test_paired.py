@@ -43,12 +43,12 @@ def make_run(
     run.write_samples(samples)
     table = pd.DataFrame(scores[order][:, columns], columns=[f"score {label}" for label in names])
     table.insert(0, "path", samples.paths)
-    table.to_csv(run.predictions, index=False)
+    table.to_csv(run.files.predictions, index=False)
     rows = [{"label": label} for label in names]
     for row, threshold in zip(rows, thresholds or [], strict=False):
         row["threshold"] = threshold
-    run.metrics.write_text(json.dumps({"test": {"per_label": rows}}))
-    run.best.write_bytes(b"not needed")
+    run.files.metrics.write_text(json.dumps({"test": {"per_label": rows}}))
+    run.files.best.write_bytes(b"not needed")
     return str(run.folder)
 
 
@@ -122,7 +122,7 @@ def test_seeds_are_paired_and_the_table_shows_each(tmp_path, classes, capsys):
 def test_scores_are_predicted_anew_where_the_file_is_of_another_part(tmp_path, classes):
     folder = make_run(tmp_path, "a", classes[:4], [True] * 4)
     run = Run(folder)
-    pd.read_csv(run.predictions).iloc[:2].to_csv(run.predictions, index=False)
+    pd.read_csv(run.files.predictions).iloc[:2].to_csv(run.files.predictions, index=False)
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     for row, image in enumerate(pixels):
@@ -130,7 +130,7 @@ def test_scores_are_predicted_anew_where_the_file_is_of_another_part(tmp_path, c
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Dense(4)(keras.layers.Rescaling(1 / 255)(keras.layers.GlobalAveragePooling2D()(image)))
     model = keras.Model(image, ScenePredictions(["wood", "town", "sea", "sand"], "single-label")(logits))
-    run.write_model(model, run.best)
+    run.write_model(model, run.files.best)
     scored = paired.read_scored(folder, "test")
     expected = model.predict(pixels.astype("float32"), verbose=0)[:, [2, 3, 0, 1]]
     np.testing.assert_allclose(scored.scores, expected, atol=1e-6)

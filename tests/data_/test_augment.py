@@ -252,3 +252,19 @@ def test_all_four_quarter_turns_are_as_likely():
 def test_quarter_turns_of_an_oblong_image_are_refused():
     with pytest.raises(UserError, match="needs square images, found 20 x 14"):
         augment(picture(), Augment(quarter_turns=True), [0, 0])
+
+
+ONE_OF_EACH = {
+    "horizontal_flip": True, "vertical_flip": True, "quarter_turns": True, "brightness": 0.5, "contrast": 0.5,
+    "saturation": 0.5, "hue": 0.3, "greyscale": 1.0, "rotation": 40.0, "width_shift": 0.4, "height_shift": 0.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", Augment.model_fields)
+def test_every_option_changes_images(option):
+    """An option that no line of `augment` reads, or that has no case here, fails."""
+    image, seeds = picture(16, 16), [tf.constant([3, number], tf.int64) for number in range(4)]
+    options = Augment(**{**NO_FLIPS, option: ONE_OF_EACH[option]})
+    changed = [not np.allclose(augment(image, options, seed), image, atol=0.5) for seed in seeds]
+    assert any(changed)
+    assert all(np.allclose(augment(image, Augment(**NO_FLIPS), seed), image) for seed in seeds[:1])

@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -406,6 +408,77 @@ def test_interrupted_and_run_again_it_finishes(tree, tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in done} == times, "what was there is kept"
     assert side_of(read_samples(tmp_path / "out")) == side_of(read_samples(tmp_path / "whole"))
     assert not (tmp_path / "out" / "division.unfinished.json").exists()
+
+
+def test_what_was_compared_is_not_compared_again(tree, tmp_path, monkeypatch):
+    divide(tree, tmp_path / "whole")
+    from rsml.data.readers import division
+
+    with monkeypatch.context() as patch:
+        patch.setattr(division, "_copy", lambda source, target: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            divide(tree, tmp_path / "out")
+    monkeypatch.setattr("rsml.data.divide.duplicate_groups", lambda *_: pytest.fail("pixels compared again"))
+    divide(tree, tmp_path / "out")
+    for name in ("samples.csv", "duplicates.csv"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_an_unfinished_division_is_no_data_set(tree, tmp_path):
+    divide(tree, tmp_path / "out")
+    (tmp_path / "out" / "division.json").rename(tmp_path / "out" / "division.unfinished.json")
+    with pytest.raises(UserError, match="was not finished; divide again"):
+        read_samples(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", [".division.unfinished.writing-{}.json", "division.unfinished.json", "division.json"])
+def test_what_a_killed_writer_left_is_removed(tree, tmp_path, name):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name.format(ended.pid)).touch()
+    divide(tree, tmp_path / "out", how="table")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "division.json",
+        "duplicates.csv",
+        "samples.csv",
+    ]
+
+
+def test_a_writer_at_work_is_not_disturbed(tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".samples.writing-{os.getppid()}.csv").touch()
+    with pytest.raises(UserError, match=f"process {os.getppid()} is writing here"):
+        divide(tree, tmp_path / "out")
+
+
+def test_no_name_leads_out_of_the_folder(tree, tmp_path):
+    images = sorted(tree.rglob("*.tif"))[:8]
+    names = ["a/b", "a_b", ".hidden", "A/B"]
+    rows = [f"../source/{p.relative_to(tree).as_posix()},{names[n % 4]}" for n, p in enumerate(images)]
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "table.csv").write_text("\n".join(["path,class", *rows]) + "\n")
+    divide(tmp_path / "near" / "table.csv", tmp_path / "out", shares=(50, 0, 50))
+    divided = read_samples(tmp_path / "out")
+    assert {path.split("/")[1] for path in divided.paths} == {"_.hidden", "A_B", "a_b-2", "a_b-3"}
+    assert sorted(divided.label_names) == sorted(names)
+    shares = tmp_path / "near" / "shares.csv"
+    shares.write_text("path,x,y\n" + "".join(f"../source/{p.relative_to(tree).as_posix()},0.5,0.5\n" for p in images))
+    divide(shares, tmp_path / "other", task="proportions", shares=(50, 0, 50))
+    assert len(list((tmp_path / "other").rglob("*.tif"))) == 8
+
+
+def test_a_full_disk_names_the_destination(tree, tmp_path, monkeypatch):
+    import errno
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", source, None, target)
+
+    monkeypatch.setattr("rsml.data.readers.division.shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left") as fault:
+        divide(tree, tmp_path / "out")
+    assert str(tmp_path / "out") in str(fault.value.filename) and fault.value.filename2 is None
+    assert not list((tmp_path / "out").rglob(".*.writing-*"))
 
 
 def test_a_lost_image_is_put_back(tree, tmp_path):

@@ -2,7 +2,8 @@
 
 import io
 import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -255,9 +256,10 @@ def test_a_half_written_cache_is_never_used(samples, tmp_path):
     expected = taken(train(samples, epochs=1))
     reference = train(samples, cache=folder, epochs=1)
     (kept,) = folder.iterdir()
-    killed = kept.with_suffix(".4242.part")  # what a killed run leaves
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed = kept.with_name(f".{kept.stem}.writing-{ended.pid}.npy")  # what a killed run leaves
     killed.write_bytes(kept.read_bytes()[:200])
-    os.utime(killed, (time.time() - 7200,) * 2)
     kept.unlink()
     assert same(taken(train(samples, cache=folder, epochs=1)), expected) and not killed.exists()
     assert same(taken(reference), expected)  # the map stays readable after its file was replaced
@@ -380,3 +382,22 @@ def test_real_jpegs_through_the_fast_path_equal_decode():
     assert len(images) == len(files) == 30
     for file, image in zip(files, images, strict=True):
         np.testing.assert_array_equal(image, resize(decode(file), (256, 256)))
+
+
+@pytest.mark.parametrize(
+    "choice", [{"bands": (3, 2, 1)}, {"value_range": (0, 100)}, {"antialias": False}, {"image_size": 5}]
+)
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_every_choice_reaches_the_pixels(samples, choice, cache):
+    """Of training and evaluation alike, with and without a cache; and never beyond the batch that asked for it."""
+    options = {"image_size": 7, "batch_size": 4}
+    plain = next(iter(evaluation_dataset(samples, cache=cache, **options)))[0].numpy()
+    other = next(iter(evaluation_dataset(samples, cache=cache, **{**options, **choice})))[0].numpy()
+    assert other.shape != plain.shape or np.abs(other - plain).max() > 1
+    trained = training_dataset(samples, epochs=1, cache=cache, **{**options, **choice})
+    rows = {
+        int(row): image
+        for images, about in trained
+        for image, row in zip(images.numpy(), about["index"].numpy(), strict=True)
+    }
+    np.testing.assert_array_equal(np.stack([rows[row] for row in range(4)]), other)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rsml.data import catalog
-from rsml.data.readers import read_samples
+from rsml.data.readers import READERS, read_samples
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 
@@ -460,6 +460,51 @@ def test_division_by_table_points_at_its_images(tmp_path):
     shutil.rmtree(moved / "set")
     with pytest.raises(UserError, match="are gone from"):
         read_samples(moved / "division")
+
+
+# Which reader
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "name"),
+    [
+        ("class_folders", {}, "class folders"),
+        ("split_folders", {}, "class folders"),
+        ("ucm_ml", {}, "UC Merced's multi-label folder"),
+        ("ucm_ml", {"task": "single-label"}, "class folders"),
+        ("ucm_ml", {"labels": SETS / "ucm_ml.npy"}, "the label file that was given"),
+        ("aid_ml", {}, "a multi-label folder as AID's and DFC15's"),
+        ("dfc15_ml", {}, "a multi-label folder as AID's and DFC15's"),
+    ],
+)
+def test_the_reader_that_is_chosen_is_named(source, options, name, caplog):
+    with caplog.at_level(logging.INFO, "rsml"):
+        read_samples(SETS / source, **options)
+    assert caplog.records[0].message == f"reading {SETS / source} as {name}"
+
+
+def test_the_order_is_the_documented_one():
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", DOCS, re.MULTILINE)
+    assert rows == [(str(number), reader.name.partition(" (")[0]) for number, reader in enumerate(READERS, start=1)]
+
+
+def test_a_label_file_is_read_once(tmp_path, monkeypatch):
+    from rsml.data.readers import label_tables
+
+    images(tmp_path, "a.png", "b.png", "c.png")
+    opened: list[str] = []
+    read = label_tables.read_cells
+    monkeypatch.setattr(label_tables, "read_cells", lambda path, **k: opened.append(Path(path).name) or read(path, **k))
+    for name, text in {
+        "labels.csv": "path,x,y\na.png,1,0\nb.png,0,1\nc.png,1,1\n",
+        "one.txt": "a\nb\n",
+        "two.txt": "c",
+    }.items():
+        (tmp_path / name).write_text(text)
+    for source in (tmp_path, tmp_path / "labels.csv"):
+        opened.clear()
+        read_samples(source, splits=[tmp_path / "one.txt", tmp_path / "two.txt"])
+        assert sorted(opened) == ["labels.csv", "one.txt", "two.txt"]
 
 
 # The documentation

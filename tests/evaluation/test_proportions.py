@@ -6,9 +6,9 @@ from rsml.evaluation import (
     EvaluationError,
     bootstrap_intervals,
     headline_table,
-    measure,
     per_label_table,
     proportions_metrics,
+    scalar_metrics,
     summary,
 )
 
@@ -36,7 +36,7 @@ def test_the_other_metrics_follow_their_formulas():
 
 
 def test_perfect_shares_leave_nothing_to_wish():
-    found = measure(TRUE, TRUE, "proportions")
+    found = scalar_metrics(TRUE, TRUE, "proportions")
     assert found["kl_divergence"] == pytest.approx(0, abs=1e-8) and found["overlap"] == pytest.approx(1)
     assert found["dominant_accuracy"] == 1 and found["mean_absolute_error"] == 0
     assert found["cross_entropy"] == pytest.approx(entropy(TRUE, axis=1).mean(), abs=1e-5)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from rsml.evaluation import bootstrap_interval, multilabel_metrics, singlelabel_metrics
-from rsml.evaluation.report import confusion_table, full_report, headline_table, per_label_table, render, summary
+from rsml.evaluation.report import (
+    confusion_table,
+    full_report,
+    headline_table,
+    per_label_table,
+    render,
+    summary,
+    summary_intervals,
+)
 from rsml.utils.errors import UserError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "metrics_0.npz")
@@ -99,7 +107,7 @@ def test_headline_intervals_and_markdown(multilabel):
 
 def test_text_columns_line_up(multilabel, singlelabel):
     for table in (per_label_table(multilabel), per_label_table(singlelabel[2]), confusion_table(singlelabel[2])):
-        header, rule, *rows = table.splitlines()
+        header, rule, *rows = table.split("\n\n")[0].splitlines()
         assert set(rule) == {"-", " "}
         ends = [place for place in range(len(rule)) if rule[place : place + 2] in ("- ", "-")]
         for row in [header, *rows]:
@@ -111,7 +119,7 @@ def test_per_label_text(multilabel):
     lines = per_label_table(multilabel).splitlines()
     assert lines[0].split()[:6] == ["label", "images", "AP", "precision", "recall", "F1"]
     assert lines[0].endswith("edges  threshold")
-    first, last = lines[2], lines[-1]
+    first, last = lines[2], lines[18]
     entry = multilabel["per_label"][0]
     assert f"{100 * entry['f1']:.2f}" in first.split()
     assert first.endswith("0.300")
@@ -183,3 +191,28 @@ def test_every_label_has_its_intervals_and_the_full_report_names_the_confusions(
     assert row.count("[") == 4
     worst = confusion_table(evaluation).splitlines()[2]
     assert worst in text and "[95 % interval of 80 resamples]" in text
+
+
+def test_labels_too_rare_to_judge_are_marked_in_every_table():
+    labels = np.zeros((30, 3), int)
+    labels[:10, 0] = labels[:9, 1] = labels[:, 2] = 1
+    scores = np.random.default_rng(0).random((30, 3))
+    evaluation = summary("multi-label", ["ten", "nine", "all"], labels, scores, valid_counts=[1, 1, 0])
+    rows = {line.split()[0] for line in per_label_table(evaluation).splitlines()[2:5]}
+    assert rows == {"ten", "nine*", "all!"}
+    assert "\n*: fewer than 10 images" in per_label_table(evaluation)
+    assert "\n!: no image in the validation part" in per_label_table(evaluation)
+    assert "\nnine: fewer than 10 images" in headline_table(evaluation, "markdown")
+    assert "\nall: no image in the validation part" in headline_table(evaluation)
+    common = summary("multi-label", ["ten", "all"], labels[:, ::2], scores[:, ::2], valid_counts=[3, 3])
+    assert "fewer" not in full_report(common) and "*" not in full_report(common)
+    with pytest.raises(UserError, match="2 valid counts do not fit 3"):
+        summary("multi-label", ["ten", "nine", "all"], labels, scores, valid_counts=[1, 1])
+
+
+def test_the_intervals_made_beforehand_are_those_made_here():
+    made = summary_intervals("multi-label", LABELS, SCORES, resamples=40)
+    given = summary("multi-label", NAMES, LABELS, SCORES, intervals=made)
+    assert given == summary("multi-label", NAMES, LABELS, SCORES, resamples=40)
+    assert summary("single-label", ["a"], [0], [[1.0]])["images"] == 1
+    assert headline_table(summary("single-label", ["a"], [0], [[1.0]])).startswith("1 image, 1 class\n")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import fbeta_score
 
-from rsml.evaluation import multilabel_metrics, tune_global_threshold, tune_thresholds
+from rsml.evaluation import multilabel_metrics, tune_thresholds
 from rsml.utils.errors import UserError
 
 
@@ -36,17 +36,6 @@ def test_without_shrinkage_nothing_beats_them(seed, decimals, objective):
         assert quality(threshold) == pytest.approx(best, abs=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["example_f1", "example_f2", "micro_f1", "micro_f2"])
-@pytest.mark.parametrize("decimals", [1, 8])
-def test_no_global_threshold_beats_the_tuned_one(decimals, objective):
-    labels, scores = part(9, decimals=decimals)
-    labels[0] = False
-    tuned = multilabel_metrics(labels, scores, tune_global_threshold(labels, scores, objective))[objective]
-    best = max(multilabel_metrics(labels, scores, at)[objective] for at in every_threshold(scores))
-    assert tuned == pytest.approx(best, abs=1e-12)
-    assert tuned > multilabel_metrics(labels, scores)[objective]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_never_worse_than_one_half_on_the_images_they_were_tuned_on(seed):
     labels, scores = part(seed)
@@ -73,7 +62,6 @@ def test_one_half_stays_where_it_is_as_good_as_any():
     labels = np.repeat([[True], [False]], 10, axis=0)
     scores = np.where(labels, 0.9, 0.3)
     assert tune_thresholds(labels, scores, shrinkage=0)[0] == 0.5
-    assert tune_global_threshold(labels, scores) == 0.5
 
 
 def test_the_midpoint_of_the_gap_and_its_shrinkage():
@@ -99,21 +87,17 @@ def test_equal_scores_and_absent_labels_are_harmless():
     labels = np.array([[True], [False]] * 5)
     assert np.isfinite(tune_thresholds(labels, np.full((10, 1), 0.2), shrinkage=0)).all()
     assert np.isfinite(tune_thresholds(labels, np.zeros((10, 1)), shrinkage=0)).all()
-    assert tune_global_threshold(np.zeros((4, 2)), np.random.default_rng(0).random((4, 2))) == 0.5
 
 
 def test_the_order_of_images_does_not_matter():
     labels, scores = part(3, decimals=2)
     order = np.random.default_rng(1).permutation(len(labels))
     np.testing.assert_array_equal(tune_thresholds(labels, scores), tune_thresholds(labels[order], scores[order]))
-    assert tune_global_threshold(labels, scores) == tune_global_threshold(labels[order], scores[order])
 
 
 def test_bad_options_are_one_line():
     labels, scores = part(0)
     with pytest.raises(UserError, match="unknown objective 'accuracy'"):
         tune_thresholds(labels, scores, "accuracy")
-    with pytest.raises(UserError, match="choose example_f1"):
-        tune_global_threshold(labels, scores, "f1")
     with pytest.raises(UserError, match="shrinkage"):
         tune_thresholds(labels, scores, shrinkage=-1)

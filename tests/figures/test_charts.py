@@ -135,6 +135,7 @@ def test_learning_curves():
             "val_example_f1": [0.2, 0.5, 0.6],
             "val_coverage_error": [3.0, 2.0, 1.0],
             "learning_rate": [1e-3, 1e-3, 1e-4],
+            "backbone_learning_rate": [1e-4, 1e-4, 0],
         }
     )
     figure = figures.learning_curves(history, best=1)
@@ -142,10 +143,12 @@ def test_learning_curves():
     loss, f1, rate = figure.axes
     np.testing.assert_array_equal(loss.lines[0].get_ydata(), history["loss"])
     np.testing.assert_array_equal(loss.lines[1].get_ydata(), history["val_loss"])
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["train", "valid"]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["train", "valid", "chosen epoch"]
     assert colour(loss.lines[1].get_color()) == BLUE
     assert (f1.lines[-1].get_xdata()[0], colour(f1.lines[-1].get_color())) == (1, ORANGE)
     assert rate.get_yscale() == "log"
+    assert [text.get_text() for text in rate.get_legend().get_texts()] == ["new parts", "backbone", "chosen epoch"]
+    np.testing.assert_array_equal(rate.lines[1].get_ydata(), [1e-4, 1e-4, np.nan])
     chosen = figures.learning_curves(history.drop(columns="epoch"), ["coverage_error"])
     assert chosen.axes[0].get_title() == "coverage error"
     np.testing.assert_array_equal(chosen.axes[0].lines[0].get_xdata(), [0, 1, 2])
@@ -253,11 +256,8 @@ def test_save_writes_whole_files_of_the_asked_kind(tmp_path):
 
 def test_nothing_touches_pyplot_tensorflow_or_settings():
     code = (
-        "import sys, types, importlib.util as u;"
-        "root = u.find_spec('rsml').submodule_search_locations;"
-        "package = types.ModuleType('rsml'); package.__path__ = list(root); sys.modules['rsml'] = package;"
-        "import matplotlib; before = repr(matplotlib.rcParams.copy());"
-        "from rsml.evaluation import figures, report;"
+        "import sys, matplotlib; before = repr(matplotlib.rcParams.copy());"
+        "from rsml.evaluation import report; from rsml.figures import charts as figures;"
         "figures.label_counts([[1, 0], [1, 1]], ['train', 'test'], ['a', 'b']);"
         "assert repr(matplotlib.rcParams.copy()) == before;"
         "print(sorted({'tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn'} & set(sys.modules)))"

@@ -40,8 +40,8 @@ def test_the_picture_shows_shares_tiles_and_what_was_dropped(tmp_path, done, mon
     crosses = [line for line in tiles.lines if line.get_marker() == "x"]
     assert len(crosses) == 4
     shown = cover.images[0].get_array()
-    assert (shown[10, 10] == np.round(255 * np.array([0x3F, 0x7F, 0xBF]) / 255)).all()
-    assert (shown[10, 80] == [0x2F, 0x6B, 0x3A]).all() and (shown[60, 10] == 255).all()
+    assert (shown[10, 10] == np.round(255 * np.array([0x3B, 0x82, 0xD0]) / 255)).all()
+    assert (shown[10, 80] == [0x1F, 0x6B, 0x34]).all() and (shown[60, 10] == 255).all()
     # The tile in the middle of the upper row has 12 columns of water and 20 of forest.
     fills = [patch for patch in tiles.patches if isinstance(patch, Rectangle) and patch.get_fill()]
     heights = sorted(patch.get_height() for patch in fills if 32 < patch.get_x() < 48 and patch.get_height() > 0)
@@ -54,7 +54,7 @@ def test_the_picture_is_written(tmp_path, done):
         assert image.size[0] > 1000
 
 
-def test_what_cannot_be_drawn_is_told(tmp_path, done):
+def test_what_cannot_be_drawn_is_one_line(tmp_path, done):
     tiles, maps, names, folder = done
     with pytest.raises(UserError, match="expected one folder that crop wrote"):
         picture.draw(tmp_path / "a.png", [maps[0]], maps, names, folder)

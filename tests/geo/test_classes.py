@@ -66,7 +66,7 @@ def test_the_maps_own_nodata_gives_way_to_a_class_of_that_code():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         ({"a": 1, "b": [1, 2]}, "code 1 is listed for 'a' and for 'b'"),
         ({"a": "x", "b": 2}, "'x' of class 'a' is no code"),
@@ -78,11 +78,11 @@ def test_the_maps_own_nodata_gives_way_to_a_class_of_that_code():
         ([1, 2], "found a list"),
     ],
 )
-def test_faults_of_a_file_are_told_in_a_line(tmp_path, content, said):
+def test_faults_of_a_file_are_one_line(tmp_path, content, words):
     (tmp_path / "c.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"c\.json") as told:
+    with pytest.raises(UserError, match=r"c\.json") as fault:
         read_classes(str(tmp_path / "c.json"))
-    assert said in str(told.value)
+    assert words in str(fault.value)
 
 
 def test_unknown_names_and_files(tmp_path):

@@ -30,9 +30,9 @@ def table(out):
 def fails(capsys, *arguments):
     """Runs the command, which must fail, and returns its one line."""
     assert rsml(["geo", *map(str, arguments)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("error: "), said
-    return said[0]
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1 and output[0].startswith("error: "), output
+    return output[0]
 
 
 def test_tiles_hold_the_pixels_of_their_place(tmp_path):
@@ -194,7 +194,7 @@ def test_a_damaged_block_costs_only_the_tiles_on_it(tmp_path, layout, capsys):
     assert (
         rsml(["geo", "crop", str(broken), "--out", str(tmp_path / "out"), "--tile=32", "--step=24", "--keep-all"]) == 3
     )
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     rows = table(tmp_path / "out")
     # Six tiles lie beside each other, so number 7 is the second of the second row.
     block = (range(16, 32), range(16, 32)) if "tiled" in layout else (range(28, 32), range(96))
@@ -204,7 +204,7 @@ def test_a_damaged_block_costs_only_the_tiles_on_it(tmp_path, layout, capsys):
         on = top < block[0].stop and top + 32 > block[0].start and left < block[1].stop and left + 32 > block[1].start
         assert (row["reason"] == "damaged") == on
         spoilt += on
-    assert f"{spoilt} damaged" in said and "damaged tiles, left out: a row 0 column 0" in said
+    assert f"{spoilt} damaged" in output and "damaged tiles, left out: a row 0 column 0" in output
     assert 0 < spoilt < len(rows)
 
 
@@ -291,15 +291,15 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path, monkeypatch, c
     arguments = ["crop", scene, "--out", tmp_path / "out", "--tile", 32, "--step", 24, "--keep-all"]
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", write_bytes)
-        said = fails(capsys, *arguments)
-    assert "no space left" in said and "a_r" in said
+        output = fails(capsys, *arguments)
+    assert "no space left" in output and "a_r" in output
     assert len(list((tmp_path / "out/a").glob("*.tif"))) == 5
     assert rsml(["geo", *map(str, arguments)]) == 0
     assert "16 tiles: 16 kept" in capsys.readouterr().out
     assert not list((tmp_path / "out").rglob(".*"))
 
 
-def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
+def test_what_is_wrong_with_a_scene_is_one_line(tmp_path, capsys):
     out = ["--out", tmp_path / "out", "--tile", 32]
     scene = write(tmp_path / "a.tif", noise(40, 50))
     assert "no such image" in fails(capsys, "crop", tmp_path / "absent.tif", *out)
@@ -315,7 +315,7 @@ def test_what_is_wrong_with_a_scene_is_told_in_one_line(tmp_path, capsys):
         capsys, "crop", scene, *out, "--bands=4,3,2"
     )
     assert "--bands: 'red': expected bands counted from 1" in fails(capsys, "crop", scene, *out, "--bands=red")
-    assert "50 x 40 pixels, but a tile is 64 x 64; give --tile 40" in fails(
+    assert "50 x 40 pixels, smaller than a window of 64 x 64; give --tile 40 or less" in fails(
         capsys, "crop", scene, "--out", tmp_path / "out", "--tile", 64, "--step", 8
     )
     nowhere = write(tmp_path / "nowhere.tif", noise(40, 40), transform=Affine.identity())

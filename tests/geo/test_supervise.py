@@ -46,9 +46,9 @@ def land_cover(path, *columns, **options):
 
 def fails(capsys, *arguments):
     assert rsml(["geo", "supervise", *map(str, arguments)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("error: "), said
-    return said[0]
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1 and output[0].startswith("error: "), output
+    return output[0]
 
 
 def test_proportions_of_every_tile_and_the_list_of_those_without(tmp_path, tiles, classes):
@@ -83,8 +83,8 @@ def test_the_table_elsewhere_points_to_the_tiles(tmp_path, tiles, classes):
 def test_codes_outside_the_classes_are_counted_and_listed(tmp_path, tiles, classes, capsys):
     path = land_cover(tmp_path / "map.tif", [1, 77], [1], [88, 88, 77, 2], [9, 2])
     assert rsml(["geo", "supervise", tiles, "--land-cover", path, "--classes", classes, "--min-covered", "0.3"]) == 0
-    said = capsys.readouterr().out
-    assert "codes outside the classes, left out: 77 (192 pixels), 88 (128 pixels)" in said
+    output = capsys.readouterr().out
+    assert "codes outside the classes, left out: 77 (192 pixels), 88 (128 pixels)" in output
     summary = json.loads((Path(tiles) / "land_cover.json").read_text())
     assert summary["unknown_codes"] == {"77": 192, "88": 128}
     rows = rows_of(Path(tiles) / "land_cover.csv")
@@ -159,14 +159,14 @@ def test_tiles_that_cannot_be_used_are_listed_with_the_reason(tmp_path, classes,
         "text.tif": "unreadable",
     }
     assert "has no coordinate system" in left["bare.tif"]["detail"] and "not a raster" in left["text.tif"]["detail"]
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     if kept:
-        assert status == 3 and "6 tiles: 1 with proportions, 5 left out (2 unreadable" in said.out
+        assert status == 3 and "6 tiles: 1 with proportions, 5 left out (2 unreadable" in output.out
     else:
-        assert status == 2 and "no tile got proportions: 2 unreadable" in said.err and said.err.count("\n") == 1
+        assert status == 2 and "no tile got proportions: 2 unreadable" in output.err and output.err.count("\n") == 1
 
 
-def test_what_is_wrong_with_a_map_is_told_in_one_line(tmp_path, tiles, classes, capsys):
+def test_what_is_wrong_with_a_map_is_one_line(tmp_path, tiles, classes, capsys):
     asked = [tiles, "--classes", classes, "--land-cover"]
     real = land_cover(tmp_path / "float.tif", [1], [1], [1], [1], dtype=np.float32)
     assert "values of type float32, expected the whole numbers" in fails(capsys, *asked, real)
@@ -178,8 +178,8 @@ def test_what_is_wrong_with_a_map_is_told_in_one_line(tmp_path, tiles, classes, 
     odd = land_cover(tmp_path / "odd.tif", [1], [1], [1], [1], crs=local)
     assert "(site grid) is not one that PROJ can convert" in fails(capsys, *asked, odd)
     far = land_cover(tmp_path / "far.tif", [1], [1], [1], [1], transform=from_origin(700_000, 4_100_000, 20, 20))
-    said = fails(capsys, *asked, far)
-    assert "none of 4 tiles overlaps a map: tiles lie in longitude -113." in said and "-108.7" in said
+    output = fails(capsys, *asked, far)
+    assert "none of 4 tiles overlaps a map: tiles lie in longitude -113." in output and "-108.7" in output
     (tmp_path / "text.tif").write_text("hello")
     assert "text.tif: not a raster that is read here" in fails(capsys, *asked, tmp_path / "text.tif")
     nlcd = land_cover(tmp_path / "nlcd.tif", [42, 52], [41], [31], [21])

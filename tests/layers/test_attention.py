@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from rsml.layers import AdaptivePool, LayerScale, MapToTokens, SelfAttention, Tokens, TokensToMap, WindowAttention
+from rsml.layers import (
+    AdaptiveAveragePool,
+    LayerScale,
+    MapToTokens,
+    SelfAttention,
+    Tokens,
+    TokensToMap,
+    WindowAttention,
+)
 from rsml.layers.attention import rotation
 from rsml.layers.tokens import interpolation
 
@@ -105,10 +113,10 @@ def test_map_and_tokens_are_inverse():
 
 def test_adaptive_pool_covers_the_map():
     x = np.arange(5.0)[None, :, None, None] + 10 * np.arange(3.0)[None, None, :, None]
-    pooled = np.asarray(AdaptivePool(2)(x))[0, :, :, 0]
+    pooled = np.asarray(AdaptiveAveragePool(2)(x))[0, :, :, 0]
     # Rows 0-2 and 2-4, columns 0-1 and 1-2: windows that share a row or column.
     np.testing.assert_allclose(pooled, [[1 + 5, 1 + 15], [3 + 5, 3 + 15]])
-    np.testing.assert_allclose(np.asarray(AdaptivePool(5)(x))[0, :, 0, 0], np.arange(5.0))  # columns repeat
+    np.testing.assert_allclose(np.asarray(AdaptiveAveragePool(5)(x))[0, :, 0, 0], np.arange(5.0))  # columns repeat
 
 
 def test_layer_scale():

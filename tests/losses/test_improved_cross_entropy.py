@@ -65,8 +65,17 @@ def test_zero_and_one_are_finite(value_and_gradient, label, dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_saturated_logits_are_finite_and_still_teach(value_and_gradient, dtype):
     value, gradient = value_and_gradient(ImprovedCrossEntropy(from_logits=True), [1], [[3e4, -3e4, 0.0]], dtype)
-    assert value == pytest.approx(6e4 + 1, rel=1e-2)
+    assert value == pytest.approx(-np.log(1e-7) + 1 - 2e-7, rel=1e-6)
     np.testing.assert_allclose(gradient.astype("float32"), [[1, -1, 0]], atol=1e-3)
+
+
+def test_logits_agree_with_the_authors_clip_however_sure_the_model_is():
+    logits = np.array([[40.0, 0.0, -5.0], [0.0, 17.0, 0.0], [-60.0, 60.0, 0.0], [1.0, 2.0, 3.0]])
+    clipped = np.clip(softmax(logits), 1e-7, 1 - 1e-7)
+    for label in range(3):
+        expected = clipped.max(axis=1) - clipped[:, label] - np.log(clipped[:, label])
+        found = ImprovedCrossEntropy(from_logits=True, reduction=None)([label] * 4, logits.astype("float32"))
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])

@@ -6,10 +6,10 @@ import tensorflow as tf
 from rsml.losses import AsymmetricLoss, FocalLoss
 
 
-def asymmetric(y, p, gamma_neg=4.0, gamma_pos=1.0, clip=0.05):
+def asymmetric(y, p, gamma_negative=4.0, gamma_positive=1.0, clip=0.05):
     shifted = np.maximum(p - clip, 0)
     with np.errstate(divide="ignore"):
-        losses = -y * (1 - p) ** gamma_pos * np.log(p) - (1 - y) * shifted**gamma_neg * np.log(1 - shifted)
+        losses = -y * (1 - p) ** gamma_positive * np.log(p) - (1 - y) * shifted**gamma_negative * np.log(1 - shifted)
     return losses.mean(-1)
 
 
@@ -25,8 +25,8 @@ def sigmoid(x):
 
 CASES = [
     (AsymmetricLoss, asymmetric, {}),
-    (AsymmetricLoss, asymmetric, {"gamma_neg": 0.5, "gamma_pos": 0.0, "clip": 0.2}),
-    (AsymmetricLoss, asymmetric, {"gamma_neg": 3.0, "gamma_pos": 0.5, "clip": 0.0}),
+    (AsymmetricLoss, asymmetric, {"gamma_negative": 0.5, "gamma_positive": 0.0, "clip": 0.2}),
+    (AsymmetricLoss, asymmetric, {"gamma_negative": 3.0, "gamma_positive": 0.5, "clip": 0.0}),
     (FocalLoss, focal, {}),
     (FocalLoss, focal, {"gamma": 0.5, "alpha": None}),
     (FocalLoss, focal, {"gamma": 0.0, "alpha": 0.7}),
@@ -114,7 +114,7 @@ def test_round_trip(loss):
 
 
 def test_wrong_arguments_say_what_they_should_be():
-    with pytest.raises(ValueError, match="gamma_neg must be at least 0, found -1"):
-        AsymmetricLoss(gamma_neg=-1)
+    with pytest.raises(ValueError, match="gamma_negative must be at least 0, found -1"):
+        AsymmetricLoss(gamma_negative=-1)
     with pytest.raises(ValueError, match="alpha must be from 0 to 1, found 2"):
         FocalLoss(alpha=2)

@@ -454,7 +454,7 @@ def test_overviews_and_names(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "words"),
     [
         ({"window": (0, 0)}, "--window is 0"),
         ({"step": (33, 33)}, "--step is 33; expected 1 to 32"),
@@ -462,8 +462,8 @@ def test_overviews_and_names(model, tmp_path):
         ({"skip_nodata": 0.0}, "--skip-nodata is 0"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(options, said):
-    with pytest.raises(UserError, match=said):
+def test_options_that_cannot_be_meant_are_refused(options, words):
+    with pytest.raises(UserError, match=words):
         replace(OPTIONS, **options)
 
 

@@ -109,8 +109,8 @@ def test_the_window_is_that_of_the_training_images(multilabel_csv, tmp_path):
 
     run.write_samples(load_samples(experiment.data))
     assert native_window(model, run) == ((32, 32), "the size of the training images")
-    moved = run.origin.read_text().replace('"root": "', '"root": "/nowhere')
-    run.origin.write_text(moved)
-    text = run.samples.read_text().replace("/tmp", "/nowhere")
-    run.samples.write_text(text)
+    moved = run.files.origin.read_text().replace('"root": "', '"root": "/nowhere')
+    run.files.origin.write_text(moved)
+    text = run.files.samples.read_text().replace("/tmp", "/nowhere")
+    run.files.samples.write_text(text)
     assert native_window(model, run) == ((16, 16), "the model's input")

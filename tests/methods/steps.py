@@ -19,7 +19,7 @@ def built(*settings, context=CONTEXT):
     keras.utils.set_random_seed(0)
     experiment = override(Experiment(name="x", data=Data(image_size=32)), settings)[0]
     classifier = build(experiment, context)
-    terms = [term for method in experiment.methods for term in method.terms(context)]
+    terms = [term for method in experiment.applied_methods() for term in method.terms(context)]
     objective = choose_objective(experiment, context.task).function(context.task)
     return classifier, Trainer(classifier.network, objective, terms)
 

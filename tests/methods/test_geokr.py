@@ -14,7 +14,7 @@ from rsml.data.pipeline import training_dataset
 from rsml.data.source import load_samples
 from rsml.methods import GeoKR
 from rsml.methods.objectives import CrossEntropy
-from rsml.training.loop import _precision, build, train
+from rsml.training.loop import build, precision, train
 from rsml.utils.errors import UserError
 from tests.methods.steps import CONTEXT, IMAGES, built
 
@@ -138,17 +138,17 @@ def test_a_stop_in_the_middle_of_an_epoch_is_made_good_teacher_included(experime
         train(experiment, root=tmp_path)
     monkeypatch.undo()
     run = train(experiment, root=tmp_path)
-    with np.load(whole.state) as first, np.load(run.state) as second:
+    with np.load(whole.files.state) as first, np.load(run.files.state) as second:
         assert first.files == second.files
         for name in first.files:
             np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert run.history.read_text() == whole.history.read_text()
+    assert run.files.history.read_text() == whole.files.history.read_text()
 
 
 def test_the_state_has_both_networks_and_the_product_only_the_student(experiment, whole):
-    model = keras.models.load_model(whole.best)
+    model = keras.models.load_model(whole.files.best)
     kernel = next(weight.shape for weight in model.weights if len(weight.shape) == 4)
-    with np.load(whole.state) as state:
+    with np.load(whole.files.state) as state:
         # Student, teacher, and two slots of Adam.
         assert sum(state[name].shape == kernel for name in state.files) == 4
     assert len(model.weights) == len(built("methods=plain", context=MAPPED)[0].network.weights)
@@ -157,16 +157,16 @@ def test_the_state_has_both_networks_and_the_product_only_the_student(experiment
 
 
 def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
-    history = pd.read_csv(whole.history)
+    history = pd.read_csv(whole.files.history)
     np.testing.assert_allclose(history["loss"], history["objective"] + history["consistency"], rtol=1e-4)
     assert (history["val_kl_divergence"] > 0).all() and history["val_dominant_accuracy"].between(0, 1).all()
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_keeps_a_teacher_in_full_precision(precision):
-    with _precision(precision):
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_keeps_a_teacher_in_full_precision(policy):
+    with precision(policy):
         term, kept = steps_of("methods.geokr.update=step", count=2)
-    assert {layer.compute_dtype for layer in term.state.teacher.layers} >= {precision.removeprefix("mixed_")}
+    assert {layer.compute_dtype for layer in term.state.teacher.layers} >= {policy.removeprefix("mixed_")}
     assert {variable.dtype for variable in term.state.teacher.weights} == {"float32"}
     assert all(np.isfinite(array).all() for array in kept[-1][1])
     assert any(not np.array_equal(old, new) for old, new in zip(kept[1][1], kept[2][1], strict=True))
@@ -175,8 +175,8 @@ def test_half_precision_keeps_a_teacher_in_full_precision(precision):
 def test_half_precision_trains_through_a_run(experiment, tmp_path):
     settings = ["training.precision=mixed_float16", "training.epochs=1", "methods.geokr.update=step"]
     run = train(override(experiment, settings)[0], root=tmp_path)
-    assert np.isfinite(pd.read_csv(run.history)["consistency"]).all()
-    with np.load(run.state) as state:
+    assert np.isfinite(pd.read_csv(run.files.history)["consistency"]).all()
+    with np.load(run.files.state) as state:
         assert {state[name].dtype for name in state.files if state[name].ndim > 1} == {np.dtype("float32")}
 
 
@@ -201,7 +201,7 @@ def test_a_classifier_starts_from_the_students_backbone(whole, settings, bands, 
     classifier = build(experiment, CONTEXT)
     report = classifier.backbone.report
     assert loaded in report.text() and "logits" in report.unused
-    student = {layer.name: layer for layer in keras.models.load_model(whole.best).layers}
+    student = {layer.name: layer for layer in keras.models.load_model(whole.files.best).layers}
     for layer in classifier.backbone_layers():
         if bands == 3 or layer.name != "stem_conv":
             for value, again in zip(layer.weights, student[layer.name].weights, strict=True):

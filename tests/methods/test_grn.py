@@ -41,7 +41,7 @@ def whole(experiment, tmp_path_factory):
 
 
 def state_of(run):
-    with np.load(run.state) as kept:
+    with np.load(run.files.state) as kept:
         return {name: kept[name] for name in kept.files}
 
 
@@ -92,23 +92,23 @@ def test_a_stop_in_the_middle_of_an_epoch_is_made_good_memory_included(experimen
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert run.history.read_text() == whole.history.read_text()
+    assert run.files.history.read_text() == whole.files.history.read_text()
 
 
 def test_the_memory_is_in_the_state_and_not_in_the_model(whole):
     np.testing.assert_allclose(np.linalg.norm(memory_of(whole), axis=1), 1, atol=1e-5)
-    model = keras.models.load_model(whole.best)
+    model = keras.models.load_model(whole.files.best)
     assert (24, 8) not in [weight.shape for weight in model.weights]
 
 
 def test_the_history_has_the_summands_and_the_neighbours_vote(whole, multilabel_csv):
-    history = pd.read_csv(whole.history)
+    history = pd.read_csv(whole.files.history)
     np.testing.assert_allclose(history["loss"], history["objective"] + history["sndl"], rtol=1e-4)
     assert history["sndl"].iloc[-1] < history["sndl"].iloc[0]
     # The last epoch's vote again, by scikit-learn, from the memory and the model that the run left.
     samples = whole.read_samples()
     valid = samples.part("valid")
-    last = keras.models.load_model(whole.last)
+    last = keras.models.load_model(whole.files.last)
     embedder = keras.Model(last.input, last.get_layer("embedding").output)
     (images, _), *_ = evaluation_dataset(valid, image_size=32, batch_size=8)
     queries = embedder(images, training=False)
@@ -118,7 +118,7 @@ def test_the_history_has_the_summands_and_the_neighbours_vote(whole, multilabel_
 
 
 def test_retrieval_cuts_the_saved_model_at_the_embedding(whole, tmp_path):
-    scene_model = SceneModel.load(whole.best)
+    scene_model = SceneModel.load(whole.files.best)
     embedder = Embedder(scene_model, "run")
     assert (embedder.layer.name, embedder.width) == ("embedding", 8)
     vectors, scores = embedder.model(IMAGES, training=False)
@@ -134,7 +134,7 @@ def test_retrieval_cuts_the_saved_model_at_the_embedding(whole, tmp_path):
 
 
 def test_the_run_serves_as_a_backbone_without_its_heads(whole):
-    backbone = load_backbone(whole.best, image_size=32)
+    backbone = load_backbone(whole.files.best, image_size=32)
     assert backbone.model.output_shape == (None, 1, 1, 128)
     assert "projection" not in [layer.name for layer in backbone.model.layers]
 

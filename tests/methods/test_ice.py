@@ -209,11 +209,11 @@ SHORT = (
 def test_the_ready_folders_train_and_measure_without_a_test_part(divided, tmp_path):
     small = ("backbone=small", "weights=None", "size=32", "epochs=3")
     run = train(recipe(f"folder={divided}", *small, settings=SHORT), root=tmp_path)
-    history, metrics = pd.read_csv(run.history), json.loads(run.metrics.read_text())
+    history, metrics = pd.read_csv(run.files.history), json.loads(run.files.metrics.read_text())
     assert run.name == "ice-ucm" and list(metrics) == ["run", "valid"]
     assert metrics["valid"]["metrics"]["accuracy"] == pytest.approx(history["val_accuracy"].max())
     assert history["val_accuracy"].max() > 0.6
-    assert len(pd.read_csv(run.predictions)) == 9
+    assert len(pd.read_csv(run.files.predictions)) == 9
     measured = measure_split(*open_model(run.folder)).summary
     assert measured["metrics"]["accuracy"] == pytest.approx(metrics["valid"]["metrics"]["accuracy"])
 
@@ -237,7 +237,7 @@ def test_what_cannot_be_built_leaves_no_folder_and_no_old_run_is_lost(divided, t
         train(recipe(*small), root=tmp_path)
     assert not list(tmp_path.iterdir())
     run = Run.start(recipe(*small), tmp_path)
-    run.best.write_bytes(b"an old model")
+    run.files.best.write_bytes(b"an old model")
     before = {path: path.read_bytes() for path in run.folder.iterdir()}
     with pytest.raises(UserError, match="pools 4 x 4"):
         train(recipe(*small), root=tmp_path, fresh=True)

@@ -46,7 +46,7 @@ def test_it_trains_and_the_saved_model_needs_nothing_else(methods, multilabel_cs
         root=tmp_path,
     )
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("uint8")
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     scores = model.predict(images, verbose=0)
     model.save(tmp_path / "model.h5")
     np.testing.assert_allclose(

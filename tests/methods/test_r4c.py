@@ -98,14 +98,14 @@ def test_it_learns_single_label_data_and_logs_each_summand(scene_folder, tmp_pat
         ),
         root=tmp_path,
     )
-    history = pd.read_csv(run.history)
+    history = pd.read_csv(run.files.history)
     names = ["feature_ranking", "label_ranking", "sample_ranking"]
     assert np.isfinite(history[names]).all(axis=None)
     assert (history[names].iloc[-1] < history[names].iloc[0]).all()
     assert history["val_accuracy"].max() > 0.8
-    scores = keras.models.load_model(run.best).predict(np.zeros((1, 32, 32, 3)), verbose=0)
+    scores = keras.models.load_model(run.files.best).predict(np.zeros((1, 32, 32, 3)), verbose=0)
     assert scores.sum() == pytest.approx(1, abs=1e-5)
-    assert "accuracy" in json.loads(run.metrics.read_text())["test"]["metrics"]
+    assert "accuracy" in json.loads(run.files.metrics.read_text())["test"]["metrics"]
 
 
 @pytest.mark.parametrize(

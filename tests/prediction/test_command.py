@@ -60,7 +60,7 @@ def test_which_run_is_used_is_said(run, scene_folder, capsys, monkeypatch, caplo
 def test_the_runs_test_part_is_measured(run, capsys):
     assert call("predict", run.folder, "--split", "test", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    kept = json.loads(run.metrics.read_text())["test"]
+    kept = json.loads(run.files.metrics.read_text())["test"]
     assert told["images"] == 6
     assert told["metrics"]["example_f1"] == pytest.approx(kept["metrics"]["example_f1"])
 
@@ -185,5 +185,5 @@ def test_what_a_model_was_told_is_kept_in_a_converted_one(foreign, ours, scene_f
     np.testing.assert_allclose(again.model.predict(images, verbose=0), theirs, atol=1e-6)
     assert (again.labels, again.task) == (("forest", "sand", "water"), "single-label")
     assert call("convert", ours, "again.keras", *NAMES) == 2
-    assert "an rsml model, which says by itself its labels" in capsys.readouterr().err
+    assert "an rsml model, which says by itself its class names" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["ours.keras"]

@@ -20,13 +20,14 @@ def test_a_folder_is_labelled_and_a_bad_image_is_skipped(run, scene_folder, tmp_
     (tmp_path / "broken.png").write_bytes(b"not an image")
     shown = []
     done = label_images(
-        SceneModel.load(run.best), find_images(["."]), batch_size=4, show=lambda *one: shown.append(one)
+        SceneModel.load(run.files.best), find_images(["."]), batch_size=4, show=lambda *one: shown.append(one)
     )
     assert done.images == 2 and len(done.bad) == 1 and "broken.png" in str(done.bad[0])
     table = pd.read_csv(done.table)
     assert table["path"].tolist() == ["./water00.png", "./water01.png"] == [path for path, _ in shown]
     assert list(table.columns) == ["path", "score water", "score trees", "score grass", "water", "trees", "grass"]
-    expected = keras.models.load_model(run.best).predict(np.stack([decode(path) for path in table["path"]]), verbose=0)
+    images = np.stack([decode(path) for path in table["path"]])
+    expected = keras.models.load_model(run.files.best).predict(images, verbose=0)
     np.testing.assert_allclose(table.filter(like="score ").to_numpy(), expected, atol=2e-6)
     np.testing.assert_allclose([scores for _, scores in shown], expected, atol=2e-6)
     np.testing.assert_array_equal(table[["water", "trees", "grass"]].to_numpy(), expected > 0.5)
@@ -38,7 +39,7 @@ def test_images_of_other_sizes_and_kinds_are_taken(run, tmp_path, monkeypatch):
     Image.new("RGBA", (20, 20), (1, 2, 3, 255)).save("alpha.png")
     Image.new("RGB", (64, 64)).save("named wrongly.jpg", format="PNG")
     images = find_images(["*.tif", "alpha.png", "named wrongly.jpg"])
-    assert label_images(SceneModel.load(run.best), images).images == 3
+    assert label_images(SceneModel.load(run.files.best), images).images == 3
     assert len(pd.read_csv("predictions.csv")) == 3
 
 
@@ -67,7 +68,7 @@ def test_data_with_other_labels_is_refused(run):
 
 
 def test_a_part_that_is_empty_and_a_file_without_data_are_refused(run, multilabel_csv, tmp_path):
-    scene_model, _ = open_model(run.best)
+    scene_model, _ = open_model(run.files.best)
     with pytest.raises(UserError, match="a checkpoint file alone knows no data"):
         measure_split(scene_model)
     table = pd.read_csv(multilabel_csv)

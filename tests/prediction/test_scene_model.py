@@ -16,7 +16,7 @@ def test_the_model_is_told_from_the_images(run, scene_folder):
 
 
 def test_h5_gives_the_same_scores(run, tmp_path):
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     file = tmp_path / "model.h5"
     model.save(file)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)

@@ -135,12 +135,12 @@ def test_python_in_a_vrt_is_not_run(here):
 
 def test_overviews_and_masks_in_other_files_are_refused(here, secret):
     """GDAL would read them by any driver, from anywhere, when a smaller version is asked for."""
-    told = write(here / "tags.tif", np.full((64, 64), 7, np.uint8))
-    with rasterio.open(told, "r+") as dataset:
+    tagged = write(here / "tags.tif", np.full((64, 64), 7, np.uint8))
+    with rasterio.open(tagged, "r+") as dataset:
         dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
-    with rasterio.open(told) as dataset:
+    with rasterio.open(tagged) as dataset:
         assert dataset.overviews(1) and str(secret) in dataset.files
-    assert "overviews are in another file" in refused(told)
+    assert "overviews are in another file" in refused(tagged)
     for ending in (".ovr", ".msk"):
         beside = write(here / f"b{ending}/a.tif", np.full((64, 64), 7, np.uint8))
         vrt(Path(f"{beside}{ending}"), secret)
@@ -214,7 +214,7 @@ def test_no_more_windows_than_can_be_done():
     check_count("a.tif", (side, side), (256, 256), (128, 128))
     with pytest.raises(UserError, match=r"a\.tif: 1280129 x 1280128 pixels make 100010000 windows"):
         check_count("a.tif", (side, side + 1), (256, 256), (128, 128))
-    with pytest.raises(UserError, match="40 x 30 pixels, smaller than a window of 31 x 31; choose one of 30 or less"):
+    with pytest.raises(UserError, match="40 x 30 pixels, smaller than a window of 31 x 31; give --window 30 or less"):
         check_count("a.tif", (30, 40), (31, 31), (1, 1))
     check_count("a.tif", (31, 31), (31, 31), (1, 1))
 
@@ -272,7 +272,7 @@ def test_turned_grids_have_their_place(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
-def test_one_value_everywhere_is_said(tmp_path, dtype):
+def test_one_value_everywhere_is_one_line(tmp_path, dtype):
     path = write(tmp_path / "a.tif", np.full((3, 32, 32), 5000, dtype))
     assert "every pixel is 5000" in refused(path, Scene)
     assert "every pixel is 5000" in refused([str(path)], lambda files: crop_all(files, tmp_path / "out"))
@@ -284,7 +284,7 @@ def crop_all(files, out):
     return crop(files, out, CropOptions(tile=16, step=16, filters=None))
 
 
-def test_constant_bands_and_bytes_are_said(tmp_path, caplog):
+def test_constant_bands_and_bytes_are_one_line(tmp_path, caplog):
     values = noise(32, 32)
     values[1] = 700
     crop_all([str(write(tmp_path / "a.tif", values))], tmp_path / "out")

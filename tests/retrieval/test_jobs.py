@@ -39,12 +39,12 @@ def run(multilabel_csv, tmp_path_factory):
     run = Run.start(Experiment(name="colours", data=data), root=tmp_path_factory.mktemp("checkpoint"))
     samples = load_samples(data)
     run.write_samples(samples)
-    run.write_model(classifier(samples), run.best)
+    run.write_model(classifier(samples), run.files.best)
     return run
 
 
 def features(run, files, layer="features"):
-    model = keras.models.load_model(run.best)
+    model = keras.models.load_model(run.files.best)
     return keras.Model(model.input, model.get_layer(layer).output).predict(
         np.stack([decode(file) for file in files]), verbose=0
     )
@@ -78,7 +78,7 @@ def test_search_finds_what_the_model_finds_alike(run, tmp_path, monkeypatch, cap
     assert found["labels_from"][::3].tolist() == ["index", "run", "model"]
     names = np.array(samples.label_names)
     assert found["query_labels"][3] == "; ".join(names[test.labels[0] == 1])
-    decided = SceneModel.load(run.best).model.predict(decode(new)[None], verbose=0)[0] > 0.5
+    decided = SceneModel.load(run.files.best).model.predict(decode(new)[None], verbose=0)[0] > 0.5
     assert found["query_labels"][6] == "; ".join(names[decided])
     for line, row in enumerate(found["row"]):
         own = (archive.labels[0], test.labels[0], decided)[line // 3]
@@ -123,12 +123,12 @@ def test_measure_is_the_protocol_written_out(run, capsys):
     row = next(line for line in shown.splitlines() if line.startswith("| 6 |"))
     assert float(row.split("|")[2]) == round(100 * expected["map@6"], 2)
     # Measured again with another model of the same run, nothing old is used.
-    run.write_model(classifier(samples, seed=1), run.best)
+    run.write_model(classifier(samples, seed=1), run.files.best)
     assert rsml(["retrieve", "measure", str(run.folder), "--json"]) == 0
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["model"]["fingerprint"] != measured["model"]["fingerprint"]
     assert list(again["at"]) == ["5", "10", "20"]
-    run.write_model(classifier(samples), run.best)
+    run.write_model(classifier(samples), run.files.best)
 
 
 def test_the_own_image_does_not_answer(run, capsys):
@@ -176,7 +176,7 @@ def test_user_faults_are_one_line(run, tmp_path, monkeypatch, capsys, scene_fold
     rsml(["retrieve", "index", str(run.folder), image, "--out", "index"])
     other = Run(tmp_path / "other")
     other.folder.mkdir()
-    other.write_model(classifier(run.read_samples(), seed=5), other.best)
+    other.write_model(classifier(run.read_samples(), seed=5), other.files.best)
     (tmp_path / "broken.png").write_bytes(b"no image")
     capsys.readouterr()
     for arguments, words in (
@@ -184,11 +184,11 @@ def test_user_faults_are_one_line(run, tmp_path, monkeypatch, capsys, scene_fold
         (["search", "index"], "index: nothing asked; give images, or rows of the index with --row"),
         (["search", "index", "--row", "1"], "--row 1: index has the rows 0 to 0"),
         (["search", "index", image], "an archive of one, the query itself"),
-        (["search", "index", image, "--model", str(other.best)], "index: an index made by another model"),
+        (["search", "index", image, "--model", str(other.files.best)], "index: an index made by another model"),
         (["search", "index", image, "--model", "gone"], "gone: the model of index is not there any more"),
         (["search", "index", "broken.png"], "none of the 1 queries could be read, the first: broken.png: not an image"),
-        (["index", str(other.best), image, "--out", "index"], "index: an index made by another model"),
-        (["index", str(run.best), "--out", "x"], "a checkpoint file alone knows no data"),
+        (["index", str(other.files.best), image, "--out", "index"], "index: an index made by another model"),
+        (["index", str(run.files.best), "--out", "x"], "a checkpoint file alone knows no data"),
         (["index", str(run.folder), image, "--split", "test", "--out", "x"], "two different jobs"),
         (["index", str(run.folder), image, "--out", "x", "--approximate", "ivf"], "gains nothing"),
         (["measure", str(run.folder), "--at", "25"], "--at 25: the archive has 24 images"),

@@ -1,5 +1,5 @@
 from rsml.utils.tables import render
-from rsml.utils.text import counted, in_a_line
+from rsml.utils.text import counted
 
 
 def test_a_table_that_is_too_wide_is_folded_behind_its_first_column():
@@ -15,6 +15,15 @@ def test_a_table_that_is_too_wide_is_folded_behind_its_first_column():
     assert folded.count("22.5") == 6 and folded.endswith("\n")
 
 
+def test_attached_columns_stay_with_their_left_neighbour():
+    header = ["variant", "seeds", "f1", "vs a", "map", "vs a"]
+    folded = render(header, [["a", "2", "1" * 9, "2" * 9, "3" * 9, "4" * 9]], width=40, attached=[3, 5])
+    assert [part.splitlines()[0].split() for part in folded.split("\n\n")] == [
+        ["variant", "seeds", "f1", "vs", "a"],
+        ["variant", "map", "vs", "a"],
+    ]
+
+
 def test_one_column_wider_than_the_line_is_still_shown():
     assert "x" * 50 in render(["a", "b"], [["1", "x" * 50]], width=20)
 
@@ -22,9 +31,3 @@ def test_one_column_wider_than_the_line_is_still_shown():
 def test_numbers_have_their_nouns():
     assert counted(0, "image") == "0 images" and counted(1, "query", "queries") == "1 query"
     assert counted(2, "query", "queries") == "2 queries"
-
-
-def test_an_exception_is_its_first_line_or_its_type():
-    assert in_a_line(ValueError("\n one\ntwo")) == "one"
-    assert in_a_line(KeyError()) == "KeyError"
-    assert in_a_line(ValueError("x" * 300)) == "x" * 200

@@ -14,7 +14,8 @@ from rsml.data.readers.label_files import AID_AND_DFC15, GIVEN, ONLY_TABLE, OURS
 from rsml.data.readers.request import Reader, Request
 from rsml.data.readers.shares import SHARES
 from rsml.data.readers.split_files import SPLIT_FILES, apply_split_files, apply_splits, read_split_files
-from rsml.data.samples import Samples, Task, check_task
+from rsml.data.samples import Samples, check_task
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 __all__ = ["READERS", "Reader", "apply_split_files", "read_samples"]

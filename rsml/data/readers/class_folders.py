@@ -63,7 +63,7 @@ def _read(request: Request) -> Samples:
     known = catalog.recognise(names, "single-label")
     names, labels = catalog_spelling(names, labels, "single-label", source)
     scenes = np.array(names)[labels.argmax(axis=1)]
-    samples = Samples([paths[row] for row in keep], labels, names, "single-label", source, scenes, kept_splits)
+    samples = Samples(np.array(paths)[keep], labels, names, "single-label", source, scenes, kept_splits)
     compare_count(known, samples)
     return samples
 
@@ -89,7 +89,9 @@ def _compare_sides(source: Path, classes: dict[str, set[str]], allow_missing: bo
     """Refuses parts whose class folders differ; only a test part may do with fewer classes."""
     trained = classes.get("train")
     differences = []
-    for side in ("valid", "test") if trained else ():
+    if not trained:
+        return
+    for side in ("valid", "test"):
         there = classes.get(side, trained)
         if there - trained:
             differences.append(f"train lacks {', '.join(sorted(there - trained))} of {side}")

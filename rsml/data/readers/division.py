@@ -7,11 +7,10 @@ last; until then `division.unfinished.json` stands in its place, and the folder 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,7 +18,6 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from tqdm import tqdm
 
 from rsml.data.images import decode
 from rsml.data.land_cover import read_land_cover
@@ -30,11 +28,13 @@ from rsml.data.readers.request import Reader, Request, open_label_file
 from rsml.data.samples import Samples
 from rsml.data.tables import write_rows
 from rsml.utils.errors import UserError
-from rsml.utils.files import replacing, write_json
+from rsml.utils.files import remove_left_overs, replacing, write_json
+from rsml.utils.guard.json_files import read_json
+from rsml.utils.locks import LOCK, lock
+from rsml.utils.progress import progress_bar
 
 NOTES, UNFINISHED = "division.json", "division.unfinished.json"
 DUPLICATES, GROUPS = "duplicates.csv", "groups.csv"
-_LEFT_OVER = re.compile(r"\..*\.writing-(\d+)(\..*)?")
 
 
 # Reading
@@ -52,11 +52,11 @@ def _notes(path: Path) -> dict[str, Any]:
     """What is noted of a division; nothing where there is no such file or it was left empty."""
     if not path.is_file() or not path.stat().st_size:
         return {}
-    try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
-        return {"parameters": {}, "root": "", "how": "", **notes}
-    except (ValueError, TypeError, RecursionError):
-        raise UserError(f"{path}: not readable as JSON; remove {path.parent} and divide again") from None
+    advice = f"remove {path.parent} and divide again"
+    notes = {"parameters": {}, "root": "", "how": "", **read_json(path, advice=advice)}
+    if not isinstance(notes["parameters"], dict):
+        raise UserError(f"{path}: its parameters are {notes['parameters']!r}, no notes of a division; {advice}")
+    return notes
 
 
 def _read(request: Request) -> Samples:
@@ -111,7 +111,9 @@ class DivisionFolder:
                 return state
         if self.path.exists():
             self._remove_left_overs(self.path.iterdir())
-            if any(self.path.iterdir()):
+            for note in (self.path / NOTES, self.path / UNFINISHED):
+                note.unlink(missing_ok=True)  # of no bytes, or it would have been read
+            if any(file.name != LOCK for file in self.path.iterdir()):
                 raise UserError(f"{self.path} is not empty and holds no division; give a new or empty folder")
         return "new"
 
@@ -123,13 +125,9 @@ class DivisionFolder:
             )
             raise UserError(f"{self.path} holds a different division ({found}); give another folder or remove it")
 
-    def _remove_left_overs(self, files: Any) -> None:
-        """Removes what a writer that was killed left: stand-ins of its files, notes of no bytes."""
-        for file in list(files):
-            if (match := _LEFT_OVER.fullmatch(file.name)) and _lives(int(match[1])):
-                raise UserError(f"{self.path}: process {match[1]} is writing here; wait for it, or end it")
-            if match or (file.name in (NOTES, UNFINISHED) and not file.stat().st_size):
-                file.unlink(missing_ok=True)
+    def _remove_left_overs(self, files: Iterable[Path]) -> None:
+        if process := remove_left_overs(files):
+            raise UserError(f"{self.path}: process {process} is writing here; wait for it, or end it")
 
     def read(self, root: Path) -> Samples:
         """Reads the finished division; `root` is where the images of a division by table lie."""
@@ -154,7 +152,10 @@ class DivisionFolder:
                 numbers[rows] = rows[0]
             return numbers
 
-        return groups(notes["same"]), None if notes["kept"] is None else groups(notes["kept"])
+        try:
+            return groups(notes["same"]), None if notes["kept"] is None else groups(notes["kept"])
+        except (KeyError, TypeError, IndexError):
+            return None
 
     def _about(self, samples: Samples) -> dict[str, Any]:
         root = samples.root.resolve()
@@ -179,6 +180,10 @@ class DivisionFolder:
             same: `(samples,)` equal for images with the same pixels; listed in `duplicates.csv`.
             kept: `(samples,)` equal for all images kept together, where that is more; listed in `groups.csv`.
         """
+        with lock(self.path, "a division"):
+            return self._write(samples, same, kept)
+
+    def _write(self, samples: Samples, same: np.ndarray, kept: np.ndarray | None) -> Samples:
         about = self._about(samples)
         lists = {name: _named(samples, groups) for name, groups in (("same", same), ("kept", kept))}
         write_json(self.path / UNFINISHED, {**about, **lists})
@@ -211,11 +216,11 @@ class DivisionFolder:
             else:
                 _copy(source, target)
 
-        title = "Linking" if link else "Converting" if png else "Copying"
+        title = "linking" if link else "converting" if png else "copying"
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 jobs = zip(samples.files.tolist(), targets, strict=True)
-                for _ in tqdm(pool.map(place, jobs), title, len(samples), unit=" images", delay=1, disable=None):
+                for _ in progress_bar(pool.map(place, jobs), title=title, unit="images", total=len(samples)):
                     pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -229,18 +234,6 @@ def _named(samples: Samples, groups: np.ndarray | None) -> list[list[str]] | Non
 
 def _short(value: Any) -> str:
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _lives(process: int) -> bool:
-    if os.name != "posix" or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:

@@ -17,8 +17,9 @@ from rsml.data import catalog
 from rsml.data.image_index import ImageIndex, is_image_name, without_suffix
 from rsml.data.readers.label_tables import LabelFile, LabelTable, split_word
 from rsml.data.readers.request import Request
-from rsml.data.samples import Samples, Task
+from rsml.data.samples import Samples
 from rsml.data.spelling import label_key, match_labels
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -70,7 +71,7 @@ def join(request: Request, file: Path, content: LabelFile, root: Path, whole: bo
     folder_splits, below = split_folders(paths)
     scenes = table.scenes[order] if table.scenes is not None else _folder_scenes(below, known)
     splits = table.splits[order] if table.splits is not None else folder_splits
-    groups = table.groups[order] if table.groups is not None else None
+    groups = table.groups[order] if table.groups is not None else np.full(len(order), "")
     labels, label_names = table.labels[order], table.label_names
     form: Task = task or table.task or ("multi-label" if known else "single-label")
     if form == "single-label" and not (labels.sum(axis=1) == 1).all():
@@ -80,7 +81,7 @@ def join(request: Request, file: Path, content: LabelFile, root: Path, whole: bo
     if not labels.any():
         raise UserError(f"{file}: none of its {len(labels)} images has a label; expected a 1 in some cell")
     label_names, labels = catalog_spelling(label_names, labels, form, file)
-    samples = Samples(paths, labels, label_names, form, root, scenes, splits, groups)
+    samples = Samples(np.array(paths), labels, label_names, form, root, scenes, splits, groups)
     if not plain:
         compare_count(known, samples)
     if len(empty := samples.paths[~samples.labels.any(axis=1)]):
@@ -121,7 +122,10 @@ def _without_duplicates(table: LabelTable, rows: np.ndarray, file: Path) -> np.n
         if earlier == number:
             keep.append(number)
             continue
-        differ = [table.label_names[column] for column in np.flatnonzero(table.labels[earlier] != table.labels[number])]
+        labels = table.labels
+        differ = []
+        if labels is not None:
+            differ = [table.label_names[column] for column in np.flatnonzero(labels[earlier] != labels[number])]
         for column, values in (("split", table.splits), ("scene", table.scenes), ("group", table.groups)):
             if values is not None and values[earlier] != values[number]:
                 differ.append(column)

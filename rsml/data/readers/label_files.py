@@ -83,7 +83,7 @@ def _read_only_table(request: Request) -> Samples:
 
 
 GIVEN = Reader("the label file that was given", _given, _read_given)
-OURS = _usual("a folder with a table of rsml's (samples.csv or labels.csv)", _OURS, ours=True)
+OURS = _usual("a folder with a table of rsml's", _OURS, ours=True)
 UC_MERCED = _usual("UC Merced's multi-label folder", _UC_MERCED)
 AID_AND_DFC15 = _usual("a multi-label folder as AID's and DFC15's", _AID_AND_DFC15)
 ONLY_TABLE = Reader("images with the only table beside them", lambda request: bool(_tables(request)), _read_only_table)

@@ -13,8 +13,8 @@ import numpy as np
 
 from rsml.data.catalog import CATALOG
 from rsml.data.image_index import is_image_name
-from rsml.data.samples import Task
 from rsml.data.tables import Cells, binary_values, heading, read_cells
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")

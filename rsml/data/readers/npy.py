@@ -12,8 +12,8 @@ import numpy as np
 
 from rsml.data.image_index import is_image_name
 from rsml.data.readers.label_tables import IsImage, LabelTable, names_for
-from rsml.data.samples import Task
 from rsml.data.tables import MAX_BYTES
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 
@@ -83,11 +83,11 @@ def _unpickle(path: str | Path) -> object:
         raise UserError(f"{path}: {os.path.getsize(path) / 1e9:.1f} GB are too many for a label file")
     try:
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
+            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
             read_header = (
                 np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             )
-            shape, _, dtype = read_header(file)
+            shape, _, dtype = read_header(file)  # type: ignore[no-untyped-call]
             if dtype.kind != "O" or int(np.prod(shape)) != 1:
                 raise UserError(f"{path}: expected one dictionary, found an array of {dtype} with shape {shape}")
             found = _Unpickler(file, encoding="latin1").load()
@@ -136,7 +136,7 @@ def _scalar(dtype: np.dtype, data: bytes) -> object:
 def _bytes(*content: object) -> bytes:
     if any(isinstance(part, (int, np.integer)) for part in content):
         raise _RefusedError("bytes of a number")
-    return bytes(*content)  # type: ignore[arg-type]
+    return bytes(*content)
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from rsml.data.readers.label_tables import LabelFile, LabelTable, TextLabels
 from rsml.data.readers.npy import NpyLabels
-from rsml.data.samples import Samples, Task
+from rsml.data.samples import Samples
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rsml.data.image_index import ImageIndex
+from rsml.data.image_index import ImageIndex, is_image_name
 from rsml.data.readers.joining import join
 from rsml.data.readers.label_tables import IsImage, LabelFile, LabelTable, join_tables
 from rsml.data.readers.request import Reader, Request, open_label_file
-from rsml.data.samples import SPLITS, Samples, Task
+from rsml.data.samples import SPLITS, Samples
 from rsml.data.spelling import match_label
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -29,7 +30,14 @@ class _Joined:
         """See `LabelFile`."""
         return self._table.names
 
-    def table(self, *, task: Task | None, separator: str | None, group: str | None, is_image: IsImage) -> LabelTable:
+    def table(
+        self,
+        *,
+        task: Task | None = None,
+        separator: str | None = None,
+        group: str | None = None,
+        is_image: IsImage = is_image_name,
+    ) -> LabelTable:
         """See `LabelFile`."""
         return self._table
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rsml.utils.errors import UserError
+from rsml.utils.text import in_a_line
 
 
 class Damaged(UserError):
@@ -16,13 +17,8 @@ class Refusal(ValueError):
     """Raised where foreign bytes are decoded: what in them is refused, in words; `as_damaged` names the file."""
 
 
-def reason_of(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error's message, or its kind where it has none.
-
-    >>> reason_of(KeyError())
-    'KeyError'
-    """
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]
+reason_of = in_a_line
+"""What is wrong with a file, as the decoder says it."""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from rsml.utils.guard.faults import Refusal, as_damaged
 from rsml.utils.guard.memory import available_memory, in_words
@@ -59,7 +60,7 @@ def open_hdf5(
             yield file
 
 
-def read_array(item: Any) -> np.ndarray:
+def read_array(item: Any) -> NDArray[Any]:
     """Reads a data set of numbers from a file that `open_hdf5` gave."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in _NUMBERS or item.shape is None:
         raise Refusal(f"{getattr(item, 'name', item)} is no array of numbers")

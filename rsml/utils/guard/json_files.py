@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rsml.utils.guard.faults import Damaged, Refusal, as_damaged
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
-_WORDS = {dict: "an object", list: "a list", str: "a string"}
+_WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
 
 def read_json(
@@ -33,8 +34,8 @@ def read_json(
         advice: What to do when it is damaged, the end of the line.
     """
     with as_damaged(str(path), advice), open(path, "rb") as file:
-        # One byte more than allowed shows that there are more, also where the size is not known beforehand.
-        text = file.read(max_bytes + 1)
+        # One byte more than there should be shows that there are more; a buffer of all that is allowed is not needed.
+        text = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
     return parse_json(text, str(path), kind=kind, allow_nan=allow_nan, max_bytes=max_bytes, advice=advice)
 
 

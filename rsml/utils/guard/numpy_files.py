@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsml.utils.guard.faults import Damaged, Refusal, as_damaged
 from rsml.utils.guard.zip_files import ZipReader
@@ -21,7 +22,7 @@ def read_npz(
     *,
     kinds: str = _KINDS,
     advice: str = "get the file again",
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Reads the arrays of an `.npz` file.
 
     Args:
@@ -47,7 +48,7 @@ def read_npz(
 
 def read_npy(
     path: str | Path, *, kinds: str = _KINDS, ndim: int | None = None, advice: str = "get the file again"
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Reads an `.npy` file into memory.
 
     Args:
@@ -64,15 +65,14 @@ def read_npy(
 
 def map_npy(
     path: str | Path, *, kinds: str = _KINDS, ndim: int | None = None, advice: str = "get the file again"
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Maps an `.npy` file into memory, read only, after its header was compared with its size; see `read_npy`."""
     with as_damaged(str(path), advice), open(path, "rb") as file:
         shape, fortran, dtype = _header(file, Path(path).stat().st_size, kinds)
         _check_axes(shape, ndim)
         if 0 in shape:
             return np.empty(shape, dtype)
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order=order)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 def _check_axes(shape: tuple[int, ...], ndim: int | None) -> None:
@@ -81,11 +81,11 @@ def _check_axes(shape: tuple[int, ...], ndim: int | None) -> None:
 
 
 def _header(file: BinaryIO, size: int, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
+    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise Refusal(f"it is of version {version} of the format; 1.0 and 2.0 are read")
-    shape, fortran, dtype = read(file)
+    shape, fortran, dtype = read(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject or dtype.kind not in kinds or dtype.shape:
         raise Refusal(f"it holds {dtype}, which is not read here")
     if any(side < 0 for side in shape) or len(shape) > 32:
@@ -96,7 +96,7 @@ def _header(file: BinaryIO, size: int, kinds: str) -> tuple[tuple[int, ...], boo
     return shape, fortran, dtype
 
 
-def _array(file: BinaryIO, size: int, kinds: str) -> np.ndarray:
+def _array(file: BinaryIO, size: int, kinds: str) -> NDArray[Any]:
     shape, fortran, dtype = _header(file, size, kinds)
     array = np.empty(math.prod(shape), dtype)
     view, done = array.view(np.uint8).data if array.nbytes else memoryview(b""), 0
