@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -105,8 +107,9 @@ def report(run: Run) -> str:
     lines = [] if shown is None else [f"{shown} part:", headline_table(run.evaluation[shown])]
     lines += [] if shown is None else [*certainty_lines(run.evaluation[shown], shown), ""]
     image = os.path.relpath(run.samples.part(shown or "train").files[0])
-    python = os.path.relpath(sys.executable)
-    command = [python if not python.startswith("..") else "python", "predict.py", str(run.folder), image]
+    beside_python = Path(sys.executable).with_name("rsml")
+    own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"
+    command = [own, "predict", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
 
 
