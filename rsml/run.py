@@ -38,6 +38,8 @@ class RunFiles:
         self.metrics = folder / "metrics.json"
         self.predictions = folder / "predictions.csv"
         self.report = folder / "report.txt"
+        self.page = folder / "report.html"
+        self.made_with = folder / "made_with.json"
         self.figures = folder / "figures"
         self.export = folder / "export"
         self.logs = folder / "logs"
@@ -128,7 +130,7 @@ class Run:
     def grows(self, experiment: Experiment) -> bool:
         """Whether the experiment is this run's own with more epochs, under a schedule where one follows the other."""
         differences, training = self._differences(experiment), experiment.training
-        steady = training.schedule in _STEADY and not training.milestones
+        steady = training.schedule in _STEADY and not (training.milestones or training.sizes)
         return (
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
@@ -137,12 +139,12 @@ class Run:
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        return _differences(_with_new_defaults(_read_json(self.files.config)), experiment.dump())
+        return _differences(_with_new_defaults(_read_config(self.files.config)), experiment.dump())
 
     @property
     def experiment(self) -> Experiment:
         """The experiment this run was made with."""
-        return Experiment.parse(_read_json(self.files.config), str(self.files.config))
+        return Experiment.parse(_read_config(self.files.config), str(self.files.config))
 
     @property
     def samples(self) -> Samples:
@@ -252,6 +254,20 @@ class Run:
 
 def _read_json(path: Path) -> dict[str, Any]:
     kept: dict[str, Any] = read_json(path, advice="start the run over with --fresh")
+    return kept
+
+
+# Names that meant Keras's networks before there were torchvision's.
+_MEANT_KERAS = {"resnet50": "ResNet50", "resnet101": "ResNet101"}
+_MEANT_KERAS |= {f"convnext_{size}": f"ConvNeXt{size.title()}" for size in ("tiny", "small", "base", "large")}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A kept config; where it is older than the backbones of torchvision, its names are written as they are now."""
+    kept = _read_json(path)
+    model = kept.get("model")
+    if isinstance(model, dict) and "head" not in model and model.get("backbone") in _MEANT_KERAS:
+        model["backbone"] = f"keras:{_MEANT_KERAS[model['backbone']]}"
     return kept
 
 

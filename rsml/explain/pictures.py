@@ -36,7 +36,7 @@ class Shown:
 
     @property
     def verdict(self) -> str:
-        """One of "right", "wrong", "missed", "absent" (rightly not named), or "" where the truth is not known."""
+        """One of "right", "wrong", "missed", "absent" (rightly not named); "" where the truth is not known."""
         if self.true is None:
             return ""
         if self.given:

@@ -211,9 +211,8 @@ def _roll(x: Any, shifts: tuple[int, ...]) -> Any:
     for axis, shift in enumerate(shifts, start=1):
         size = x.shape[axis]
         if shift % size:
-            before = (slice(None),) * axis
-            parts = (*before, slice(shift, size)), (*before, slice(0, shift))
-            x = ops.concatenate([x[part] for part in parts], axis)
+            first, rest = ((slice(None),) * axis + (part,) for part in (slice(shift, size), slice(0, shift)))
+            x = ops.concatenate([x[first], x[rest]], axis)
     return x
 
 
@@ -235,6 +234,6 @@ def _mask(height: int, width: int, window: int, shifts: tuple[int, ...]) -> np.n
         for columns in (slice(0, -window), slice(-window, -shifts[1]), slice(-shifts[1], None))
     ):
         region[rows, columns] = count
-    region = region.reshape(height // window, window, width // window, window).transpose(0, 2, 1, 3)
-    region = region.reshape(-1, 1, window * window)
-    return np.where(region != region.transpose(0, 2, 1), -100.0, 0.0).astype("float32")[:, None]
+    windows = region.reshape(height // window, window, width // window, window).transpose(0, 2, 1, 3)
+    tokens = windows.reshape(-1, 1, window * window)
+    return np.where(tokens != tokens.transpose(0, 2, 1), -100.0, 0.0).astype("float32")[:, None]

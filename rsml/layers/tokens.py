@@ -34,11 +34,12 @@ class Tokens(keras.layers.Layer):
     def __init__(self, registers: int = 0, positions: bool = True, grid: tuple[int, int] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.registers, self.positions = registers, positions
-        self.grid: Any = tuple(grid) if grid else None  # rows and columns, known once it is built
+        self.grid: tuple[int, int] = (grid[0], grid[1]) if grid else (0, 0)
 
     def build(self, input_shape: Any) -> None:
         _, height, width, channels = input_shape
-        self.grid = self.grid or (height, width)
+        if not any(self.grid):
+            self.grid = (height, width)
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
         self.cls_token = self.add_weight((1, 1, channels), normal.clone(), name="cls_token")
         if self.positions:
@@ -98,7 +99,7 @@ class Tokens(keras.layers.Layer):
             **super().get_config(),
             "registers": self.registers,
             "positions": self.positions,
-            "grid": self.grid,
+            "grid": self.grid if any(self.grid) else None,
         }
 
 

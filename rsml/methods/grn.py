@@ -47,6 +47,7 @@ class GRN(Method):
         Classification and Retrieval, TGRS 2020.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["grn"] = "grn"
     bce: bool = True
     classifier: Literal["projection", "features"] = "projection"

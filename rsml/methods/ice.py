@@ -36,6 +36,7 @@ class ICE(Method):
         Based on Deep Convolutional Neural Networks, GRSL 2019.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["ice"] = "ice"
     ratio: PositiveInt = 6
     pool: PositiveInt = 4

@@ -41,7 +41,6 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
         raise UserError(f"The output of {name!r} has the shape {tensor.shape}, without a channels axis to insert at.")
     if isinstance(tensor._keras_history.operation, keras.layers.InputLayer):
         return rebuild(model, inputs=(inputs := _input_like(tensor)), start=_attach(layer, name, inputs))
-    inserted = []
     grid = _grid_of(model) if len(tensor.shape) == 3 else None
     patches = {}
 
@@ -52,7 +51,6 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
             return outputs
         if isinstance(outputs, (list, tuple, dict)):
             raise UserError(f"The layer {name!r} has several outputs; insert after a layer that has one.")
-        inserted.append(layer)
         if grid is None:
             return _attach(layer, name, outputs)
         laid_out = TokensToMap(name=f"{layer.name}_map")([outputs, patches["map"]])

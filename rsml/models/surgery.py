@@ -156,6 +156,24 @@ def rebuild(
         raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
 
 
+def resized(model: keras.Model, size: int) -> keras.Model:
+    """The same layers for square images of another size; the model itself where it takes that size."""
+    height, width, bands = model.input_shape[1:]
+    if (height, width) == (size, size):
+        return model
+    names = sorted(model.output) if isinstance(model.output, dict) else []
+    try:
+        other = rebuild(model, inputs=keras.Input((size, size, bands), dtype=model.inputs[0].dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
+            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
+        ) from None
+    return (
+        keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other
+    )
+
+
 def _run(model: keras.Model, given: Sequence[Any], call: Callable) -> list[Any]:
     values = {id(x): y for x, y in zip(model.inputs, given, strict=True)}
     for node in _nodes(model):

@@ -1,4 +1,4 @@
-"""How sure a run's model is: calibration, thresholds and promise, settled on the validation part."""
+"""How sure a run's model is: calibration, thresholds and promise, settled on its validation part."""
 
 from __future__ import annotations
 
