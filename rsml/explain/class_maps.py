@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rsml.data.spelling import match_label
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.models.surgery import Call, calls, rebuild, require_functional, resolve
 from rsml.utils.errors import UserError
 from rsml.utils.settings import nearest
@@ -56,11 +56,7 @@ class ClassMaps:
         require_functional(model)
         if any(isinstance(layer, keras.Model) for layer in model.layers):
             model = rebuild(model)
-        last = predictions_layer(model)
-        if last is None:
-            raise UserError(
-                f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model"
-            )
+        last = predictions_of(model)
         self.model, self.method, self.labels = model, method, last.labels
         graph = calls(model)
         chosen = _find(model, graph, after)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from rsml.figures.style import BLUE, ORANGE, canvas, grid_cells, name_columns, name_rows, open_frame
 from rsml.layers import SIGNA
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.models.surgery import calls, rebuild
 from rsml.utils.errors import UserError
 
@@ -62,9 +62,7 @@ class SignaExplanation:
         if not self.layers:
             kinds = sorted({type(layer).__name__ for layer in model.layers if layer.weights})
             raise UserError(f"{model.name}: has no SIGNA layer (its layers are {', '.join(kinds)}); give a SIGNA run")
-        last = predictions_layer(model)
-        if last is None:
-            raise UserError(f"{model.name}: no rsml classifier, whose labels are known; open it with rsml.load_model")
+        last = predictions_of(model)
         self.labels = last.labels
         self._folded = {name: layer.fold() for name, layer in self.layers.items()}
         folded = rebuild(model, replace=lambda layer: self._folded.get(layer.name, layer))

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from rsml.tasks import task
+from rsml.utils.errors import UserError
 
 
 @keras.saving.register_keras_serializable("rsml")
@@ -149,6 +150,13 @@ def predictions_layer(model: keras.Model) -> ScenePredictions | None:
         if isinstance(layer, keras.Model) and (found := predictions_layer(layer)) is not None:
             return found
     return None
+
+
+def predictions_of(model: keras.Model) -> ScenePredictions:
+    """As `predictions_layer`, of a model that must have one."""
+    if (found := predictions_layer(model)) is None:
+        raise UserError(f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model")
+    return found
 
 
 def _as_json(name: str, value: dict[str, Any] | str | None) -> str | None:

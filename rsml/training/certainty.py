@@ -14,7 +14,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation.calibration import LEAST_IMAGES, Calibration, fit_calibration, reliability
 from rsml.evaluation.promises import Promise, sentence
 from rsml.evaluation.thresholds import tune_thresholds
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.tasks import task
 from rsml.utils.errors import UserError
 
@@ -43,8 +43,7 @@ class Certainty:
 
     def keep(self, model: keras.Model) -> bool:
         """Puts it into the model's last layer; returns whether there was anything to keep."""
-        last = predictions_layer(model)
-        assert last is not None  # a run's model
+        last = predictions_of(model)
         last.calibration = None if self.calibration is None else self.calibration.as_dict()
         last.thresholds = None if self.thresholds is None else self.thresholds.tolist()
         last.promise = None if self.promise is None else asdict(self.promise)

@@ -16,7 +16,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation import full_report, headline_table, summary, summary_intervals
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
 from rsml.report.page import open_page
@@ -43,7 +43,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     model = SceneModel.load(run.files.best, trust=experiment.model.trust)
     parts = {name: part for name in ("test", "valid") if len(part := samples.part(name))}
     # A run that is measured again was calibrated before.
-    predictions_layer(model.model).calibration = None
+    predictions_of(model.model).calibration = None
     raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
     certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
     if certainty.keep(model.model):

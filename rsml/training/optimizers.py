@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,9 @@ class _Grouped:
     `backbone_rate` is the backbone's fraction, 1 where it has none of its own. Keras's MultiOptimizer keeps one
     optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
+
+    _get_variable_index: Callable[[Any], int]  # of the Keras optimizer that a subclass also is
+    assign_sub: Callable[[Any, Any], None]
 
     def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
         """Sets each variable's fraction of the rate and its decay, in the order of `build`."""

@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rsml.layers.preprocess import Preprocess
 from rsml.utils.errors import UserError
