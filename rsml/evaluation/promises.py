@@ -42,7 +42,7 @@ class Promise:
         threshold: The threshold of all labels that keeps it, once it is fitted.
         images: Validation images that it rests on.
 
-    Example:
+    Examples:
         >>> Promise.parse("recall>=0.95").needed
         19
     """

@@ -40,7 +40,7 @@ class ClassMaps:
             patches. None: the deepest map of at least 7 x 7 that everything later passes through.
         method: "grad-cam", "grad-cam++" or "layercam".
 
-    Example:
+    Examples:
         >>> maps = rsml.ClassMaps(rsml.load_model("checkpoint/scenes"))
         >>> maps(rsml.images("photos", size=96), ["water", "trees"]).shape
         (36, 2, 12, 12)
@@ -141,7 +141,7 @@ class ClassMaps:
 def resized(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Maps `(..., h, w)` at another size, bilinear.
 
-    Example:
+    Examples:
         >>> resized(np.ones((2, 3, 7, 7)), (64, 64)).shape
         (2, 3, 64, 64)
     """

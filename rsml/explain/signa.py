@@ -51,7 +51,7 @@ class SignaExplanation:
         model: A classifier with SIGNA layers.
         images: `(images, height, width, bands)` of 0 to 255; some dozens will do.
 
-    Example:
+    Examples:
         >>> signa = SignaExplanation(rsml.load_model("checkpoint/scenes"), rsml.images("photos", size=64))
         >>> signa.channel_weights("signa_stage2").shape  # images, heads, channels
         (36, 6, 128)

@@ -58,7 +58,7 @@ class SelfAttention(_Attention):
 
     Input and output shape: `(batch, tokens, channels)`.
 
-    Example:
+    Examples:
         >>> SelfAttention(heads=2)(keras.ops.ones((1, 5, 8))).shape
         TensorShape([1, 5, 8])
 
@@ -125,7 +125,7 @@ class WindowAttention(_Attention):
 
     Input and output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> WindowAttention(heads=2, window=4, shift=2)(keras.ops.ones((1, 9, 7, 8))).shape
         TensorShape([1, 9, 7, 8])
 

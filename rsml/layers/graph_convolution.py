@@ -51,7 +51,7 @@ class GraphConvolution(keras.layers.Layer):
 
     Output shape: the same with `units` for `features`.
 
-    Example:
+    Examples:
         >>> graph = [[0, 0.5, 0], [1, 0, 0], [0, 0, 0]]  # the third label has no neighbour
         >>> layer = GraphConvolution(4, graph, "gcn", activation="relu")
         >>> layer(np.ones((3, 100))).shape

@@ -29,7 +29,7 @@ class LabelGraphClassifier(keras.layers.Layer):
 
     Output shape: `(batch, labels)`, logits.
 
-    Example:
+    Examples:
         >>> layer = LabelGraphClassifier([[0, 1], [0.5, 0]], node_features=np.eye(2), hidden=16)
         >>> layer(np.ones((8, 512))).shape  # logits of two labels
         TensorShape([8, 2])

@@ -47,7 +47,7 @@ class Preprocess(keras.layers.Layer):
 
     Input and output: `(batch, height, width, bands)`.
 
-    Example:
+    Examples:
         >>> float(Preprocess("tf")(np.full((1, 8, 8, 3), 255))[0, 0, 0, 0])
         1.0
     """

@@ -29,7 +29,7 @@ class ScenePredictions(keras.layers.Layer):
 
     Input and output: `(batch, labels)`.
 
-    Example:
+    Examples:
         >>> layer = ScenePredictions(["sea", "trees"], thresholds=[0.5, 0.3])
         >>> layer(np.zeros((1, 2))).numpy().tolist()
         [[0.5, 0.5]]

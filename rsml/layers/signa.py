@@ -119,7 +119,7 @@ class SIGNA(keras.layers.Layer):
 
     Output shape: the same.
 
-    Example:
+    Examples:
         >>> from rsml import graph
         >>> training_labels = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
         >>> label_graph = graph.threshold_graph(graph.cooccurrence(training_labels))

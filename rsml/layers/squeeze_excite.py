@@ -24,7 +24,7 @@ class SqueezeExcite(keras.layers.Layer):
 
     Output shape: the same.
 
-    Example:
+    Examples:
         >>> SqueezeExcite(ratio=4)(np.ones((1, 8, 8, 16))).shape
         TensorShape([1, 8, 8, 16])
 

@@ -26,7 +26,7 @@ class Views(keras.Model):
         model: Images to probabilities.
         number: 1, 2, 4 or 8.
 
-    Example:
+    Examples:
         ```python
         scores = Views(rsml.load_model("checkpoint/scenes"), 8).predict(images)
         ```
