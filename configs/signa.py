@@ -3,7 +3,8 @@
     rsml train --config signa --set folder=path/to/ucm dataset=ucm backbone=vgg16
     rsml train --config signa --set folder=path/to/ucm method=plain
 
-80 epochs at 256 px (224 for VGG16) need a GPU; `size=96 epochs=16` is a stand-in for a processor. ImageNet weights are fetched once unless `weights` is a file.
+80 epochs at 256 px (224 for VGG16) need a GPU; `size=96 epochs=16` is a stand-in for a processor. ImageNet weights are
+fetched once unless `weights` is a file.
 Published, example-based F1 / F2 / precision / recall on the test part:
 
 | backbone  | method | UC Merced               | AID                     | DFC15                   |

@@ -1,4 +1,4 @@
-"""A model that answers many callers at once: a bounded queue, batches of what waits, a model exchanged while it runs."""
+"""A model that answers many callers at once: a bounded queue, batches of what waits, a model that can change."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Served:
         return ClassMaps(self.scene_model.model)
 
     def read(self, data: bytes, name: str, max_pixels: int) -> np.ndarray:
-        """An image file's content as this model takes it, `(height, width, bands)` uint8, as `rsml predict` reads it."""
+        """A file's content as this model takes it, `(height, width, bands)` uint8, read as `rsml predict` reads it."""
         reading = self.scene_model.reading
         image = decode_bytes(data, reading["bands"], reading["value_range"], name, max_pixels)
         height, width = reading["image_size"]
@@ -221,9 +221,7 @@ class Engine:
         with self._changed:
             if self._closing.is_set() or self.in_work + len(images) > self.queue:
                 raise Full(max(1, math.ceil(self.in_work * self.seconds_an_image)))
-            items = [
-                _Item(served, kind, which, read, name) for (name, read), which in zip(images, wanted, strict=True)
-            ]
+            items = [_Item(served, kind, which, read, name) for (name, read), which in zip(images, wanted, strict=True)]
             self.in_work += len(items)
             for item in items:  # within the lock, so that the readers are not shut down in between
                 self._readers.submit(self._prepare, item)

@@ -22,9 +22,7 @@ class Metrics:
     def __init__(self, engine: Engine | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "rsml_requests", "Requests answered.", ["route", "status"], registry=self.registry
-        )
+        self.requests = Counter("rsml_requests", "Requests answered.", ["route", "status"], registry=self.registry)
         self.seconds = Histogram(
             "rsml_request_seconds", "From request to answer.", ["route"], registry=self.registry, buckets=_SECONDS
         )

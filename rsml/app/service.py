@@ -233,9 +233,7 @@ async def similar(request: Request, k: Annotated[int, Query(ge=1, le=100)] = 10)
         rows, values = await run_in_threadpool(index.search, np.stack([answers[row] for row in good]), k)
         for row, near, measured in zip(good, rows, values, strict=True):
             found[row] = [_scene(index, int(r), float(v)) for r, v in zip(near, measured, strict=True) if r >= 0]
-    return service.reply(
-        served, images, answers, lambda row: {"distance": index.metric, "similar": found[row]}
-    )
+    return service.reply(served, images, answers, lambda row: {"distance": index.metric, "similar": found[row]})
 
 
 @router.post("/explain", openapi_extra=_BODY, summary="Where in an image a label's score comes from")

@@ -34,7 +34,12 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any (default: %(default)s)")
     parser.add_argument("--token-file", metavar="FILE", help=f"the token callers must show (default: {TOKEN})")
     parser.add_argument(
-        "--allow", action="extend", nargs="+", default=[], metavar="FOLDER", help="folders whose files requests may name"
+        "--allow",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folders whose files requests may name",
     )
 
 
