@@ -42,6 +42,7 @@ class RunFiles:
         self.made_with = folder / "made_with.json"
         self.figures = folder / "figures"
         self.export = folder / "export"
+        self.index = folder / "index"
         self.logs = folder / "logs"
         self.retrieval = folder / "retrieval"
         self.retrieval_metrics = folder / "retrieval.json"
