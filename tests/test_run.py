@@ -36,11 +36,11 @@ def test_an_old_run_of_kerass_resnet_is_still_one(tmp_path):
         return run
 
     old = kept_with("old")
-    assert old.experiment().model.backbone == "keras:ResNet50"
+    assert old.experiment.model.backbone == "keras:ResNet50"
     with pytest.raises(UserError, match=r'model.backbone: "keras:ResNet50" there, "resnet50" now'):
         Run.start(Experiment(name="old", model=Model(backbone="resnet50")), tmp_path)
     Run.start(Experiment(name="old", model=Model(backbone="keras:ResNet50")), tmp_path)
-    assert kept_with("new").experiment().model.backbone == "resnet50"
+    assert kept_with("new").experiment.model.backbone == "resnet50"
 
 
 def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
