@@ -42,6 +42,7 @@ class RunFiles:
         self.made_with = folder / "made_with.json"
         self.figures = folder / "figures"
         self.export = folder / "export"
+        self.index = folder / "index"
         self.logs = folder / "logs"
         self.retrieval = folder / "retrieval"
         self.retrieval_metrics = folder / "retrieval.json"
@@ -54,7 +55,7 @@ class Run:
     Args:
         folder: The folder; it need not exist yet.
 
-    Example:
+    Examples:
         >>> run = rsml.Run.open("checkpoint/tiny")
         >>> sorted(run.metrics), sorted(run.metrics["test"])[:2]
         (['test', 'valid'], ['accuracy', 'balanced_accuracy'])
@@ -175,7 +176,7 @@ class Run:
     def model(self) -> keras.Model:
         """The best model: raw images `(batch, height, width, 3)` of 0 to 255, as `rsml.images` reads, to probabilities.
 
-        Example:
+        Examples:
             >>> model = rsml.Run.open("checkpoint/tiny").model()
             >>> model.predict(rsml.images("photos", size=32), verbose=0).shape
             (36, 3)
