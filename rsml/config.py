@@ -257,7 +257,7 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         settings: The changes, in order.
         also: Other keys that a user may have meant.
     """
-    values, said = experiment.dump(), []
+    values, changed = experiment.dump(), []
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator:
@@ -274,8 +274,8 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         old, place[last] = place[last], _literal(text)
         if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
-        said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
-    return Experiment.parse(values, "--set"), said
+        changed.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
+    return Experiment.parse(values, "--set"), changed
 
 
 class _WrittenShort(Settings):

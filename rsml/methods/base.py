@@ -57,13 +57,13 @@ class Term:
     Attributes:
         name: What the summand is called in the history.
         state: The layer that keeps the term's variables, there once the network is attached; None keeps nothing.
-        watches: Outputs of the network that `measure` needs.
+        needs: Outputs of the network that `measure` needs.
         measures: Names of what `measure` returns.
     """
 
     name: str
     state: keras.layers.Layer | None = None
-    watches: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
@@ -81,7 +81,7 @@ class Term:
 
         Args:
             labels: `(images, labels)` of the validation part.
-            outputs: What the term watches, and "scores", `(images, ...)` each.
+            outputs: What the term needs, and "scores", `(images, ...)` each.
         """
         return {}
 

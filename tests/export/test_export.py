@@ -11,7 +11,7 @@ from rsml.cli.export import CHOICES
 from rsml.cli.main import main as rsml
 from rsml.config import Data, Experiment, Training
 from rsml.export import formats
-from rsml.export.exporting import TOLERANCE, Check, export, gather_images, table
+from rsml.export.exporting import TOLERANCE, Check, checks_table, export, gather_images
 from rsml.export.portable import PortableSIGNA, kept_in_float, portable
 from rsml.layers import (
     SIGNA,
@@ -131,7 +131,7 @@ def test_every_format_of_a_multi_label_model_with_signa(tmp_path):
     assert sizes["savedmodel"] == sum(
         part.stat().st_size for part in (tmp_path / "out" / "saved_model").rglob("*") if part.is_file()
     )
-    printed = table(checks, "multi-label")
+    printed = checks_table(checks, "multi-label")
     assert printed.count("\n") == 8 and "tflite-int8" in printed and "100.00 %" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "labels.txt", "model-float16.tflite", "model-int8.tflite", "model.json", "model.onnx", "model.tflite",
@@ -318,5 +318,5 @@ def test_the_command_offers_every_format():
 
 
 def test_keras_itself_has_no_differences_in_the_table():
-    row = table([Check("keras", "best.keras", 2_500_000, 0.0, 0.0, 1.0, 3.25)], "single-label").splitlines()[-1]
+    row = checks_table([Check("keras", "best.keras", 2_500_000, 0.0, 0.0, 1.0, 3.25)], "single-label").splitlines()[-1]
     assert row.split() == ["keras", "best.keras", "2.50", "3.2"]
