@@ -1,1 +1,1 @@
-"""The page in a browser and the service for programs."""
+"""A run behind HTTP: the service for programs (`rsml serve`) and the page for people (`rsml app`)."""

@@ -286,12 +286,12 @@ def image_reader(
 
     def read(file: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(in_python, [tf.io.read_file(file), file], tf.uint8)
-        return tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
+        return tf.ensure_shape(image, shape) if antialias else plain_resize(image, shape)
 
     return read
 
 
-def _plain_resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+def plain_resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Resize (any, any, bands) uint8 without antialiasing, where it is not of that size already."""
     height, width, channels = shape
     image = tf.ensure_shape(image, [None, None, channels])
@@ -321,7 +321,7 @@ def _readable(
 
     def load(row: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, reason = tf.numpy_function(attempt, [file], [tf.uint8, tf.string])
-        image = tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
+        image = tf.ensure_shape(image, shape) if antialias else plain_resize(image, shape)
         return image, row, file, tf.ensure_shape(reason, [])
 
     def record(row: np.int64, file: bytes, reason: bytes) -> bool:

@@ -61,7 +61,7 @@ class GRN(Method):
     counts_epochs: ClassVar[bool] = True
 
     @property
-    def replaces_logits(self) -> bool:
+    def replaces_logits(self) -> bool:  # type: ignore[override]  # the one method whose options decide it
         return not self.bce or self.classifier == "projection"
 
     def logits(self, features: Any, context: LabelContext) -> dict[str, Any]:

@@ -292,7 +292,7 @@ def with_bands(model: keras.Model, bands: int, keep: bool = True) -> keras.Model
         raise UserError(f"{model.name} was made for {before} bands and begins with no plain convolution to adapt.")
     made: dict[int, keras.layers.Layer] = {}
 
-    def fresh(layer):
+    def fresh(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in front or not _depends_on_bands(layer):
             return layer
         config = layer.get_config()

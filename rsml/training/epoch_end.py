@@ -73,7 +73,9 @@ class TrainingState:
             for key in ("epoch", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")
         }
         about["scale"] = float(self.schedule.scale.numpy())
-        arrays = {f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())}
+        arrays: dict[str, Any] = {
+            f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())
+        }
         kept = self.run.files.state
         if kept.is_file():
             # A pair: training goes on from the epoch before if the newest state is damaged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,9 @@ class _Grouped:
     optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
 
+    _get_variable_index: Callable[[Any], int]  # of the Keras optimizer that a subclass also is
+    assign_sub: Callable[[Any, Any], None]
+
     def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
         """Sets each variable's fraction of the rate and its decay, in the order of `build`."""
         self._rates, self._decays, self._decoupled = rates, decays, decoupled
@@ -84,7 +87,7 @@ class _Grouped:
             self.assign_sub(variable, variable * (decay * rate))
         elif decay:
             gradient = gradient + decay * ops.cast(variable, gradient.dtype)
-        super().update_step(gradient, variable, rate)
+        super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
 
 class GroupedAdam(_Grouped, keras.optimizers.Adam):

@@ -10,8 +10,9 @@ import numpy as np
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.methods import LabelContext, Plain
+from rsml.methods import LabelContext
 from rsml.methods.objectives import CrossEntropy, Objective, label_weights
+from rsml.methods.plain import Plain
 from rsml.models import Classifier, build_classifier, load_backbone
 from rsml.tasks import task
 from rsml.training.optimizers import make_optimizer
