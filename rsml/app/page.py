@@ -1,40 +1,40 @@
-"""The page: its files, what it must know first, its jobs, and the routers of its four views."""
+"""The page: what it must know first, its jobs, and the routers of its four views."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from fastapi.responses import FileResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
 
-from rsml.app import page_correct, page_label, page_map, page_runs
+from rsml.app import page_correct, page_label, page_runs
 from rsml.app.page_workspace import Workspace
 from rsml.tasks import task
 
 STATIC = Path(__file__).parent / "static"
 
 
-def add_page(app: FastAPI, workspace: Workspace) -> None:
-    """Gives a server the page.
+def page_router(workspace: Workspace) -> APIRouter:
+    """The routes of the page, for `create_app`; its files are a mount of `STATIC` at /static.
 
     Args:
-        app: The server, with its security in place.
         workspace: What the page works on.
     """
-    router = APIRouter(prefix="/page")
+    pages, router = APIRouter(include_in_schema=False), APIRouter(prefix="/page")
 
     @router.get("/state")
     def state() -> dict[str, Any]:
         """What the page must know before it shows anything."""
-        if workspace.run is None:
-            return {"run": None, "root": str(workspace.root)}
+        if workspace.engine is None:
+            return {"run": None, "root": str(workspace.root), "labels": []}
         model, row = workspace.model, task(workspace.model.task)
         return {
-            "run": workspace.run.name, "root": str(workspace.root), "task": model.task, "noun": row.noun,
+            "run": workspace.run.name if workspace.run else None, "root": str(workspace.root), "task": model.task,
             "labels": list(model.labels), "thresholds": model.thresholds.tolist() if row.thresholds else None,
             "one_class": row.one_class, "shares": row.shares, "colours": workspace.colours(),
+            "model": workspace.served.fingerprint, "maps": find_spec("rasterio") is not None,
         }  # fmt: skip
 
     @router.get("/jobs")
@@ -50,15 +50,20 @@ def add_page(app: FastAPI, workspace: Workspace) -> None:
         workspace.jobs.forget(number)
         return {}
 
-    for view in (page_label, page_runs, page_correct, page_map):
+    for view in (page_label, page_runs, page_correct):
         view.add_routes(router, workspace)
-    app.include_router(router)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if find_spec("rasterio"):
+        from rsml.app import page_map
 
-    @app.get("/", include_in_schema=False)
+        page_map.add_routes(router, workspace)
+
+    @pages.get("/")
     def index() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
-    @app.get("/favicon.ico", include_in_schema=False)
+    @pages.get("/favicon.ico")
     def icon() -> RedirectResponse:
         return RedirectResponse("/static/icon.svg")
+
+    pages.include_router(router)
+    return pages

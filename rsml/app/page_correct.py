@@ -47,16 +47,17 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
             raise UserError(f"image {row}: the run has {len(workspace.samples)}, counted from 0")
         return str(workspace.samples.paths[row])
 
-    def item(row: int, scores: np.ndarray | None, why: str = "") -> dict[str, Any]:
+    def item(row: int, scores: Any, why: str = "") -> dict[str, Any]:
         samples, path = workspace.samples, path_of(row)
         decisions = workspace.journal.decisions()
         now = decisions.current().get(path)
         own = [samples.label_names[column] for column in np.flatnonzero(samples.present[row])]
+        known = scores is not None and not np.isnan(scores).any()
         return {
             "row": row, "id": f"row-{row}", "path": path, "split": str(samples.splits[row]), "original": own,
             "labels": own if now is None or now.labels is None else list(now.labels), "why": why,
             "note": now.note if now else "", "decided": now is not None, "seen": decisions.versions.get(path, ""),
-            "scores": None if scores is None or np.isnan(scores).any() else dict(zip(samples.label_names, scores.tolist(), strict=True)),
+            "scores": dict(zip(samples.label_names, scores.tolist(), strict=True)) if known else None,
         }  # fmt: skip
 
     @router.get("/queue")

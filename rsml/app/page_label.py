@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, File, Response, UploadFile
 
-from rsml.app.page_workspace import Workspace, picture, rgb
+from rsml.app.page_workspace import Workspace, picture, scaled
 from rsml.data.images import ImageError
+from rsml.explain.pictures import overlay
 from rsml.retrieval.index import ABOUT, Index
 from rsml.tasks import task
 from rsml.utils.errors import UserError
@@ -32,18 +33,14 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
 
     @router.get("/images/{short}/picture")
     def show(short: str, side: int = 512) -> Response:
-        return picture(rgb(workspace.pixels(short)), max(16, min(side, 2048)))
+        image = workspace.pixels(short)
+        return picture(scaled(image, max(16, min(side, 1024, max(image.shape[:2])))))
 
     @router.get("/images/{short}/map/{column}")
     def class_map(short: str, column: int, side: int = 512) -> Response:
         """The image with the class map of a label over it."""
-        from rsml.explain.pictures import overlay
-
-        maps = workspace.class_maps(short)
-        if not 0 <= column < len(maps):
-            raise UserError(f"label {column}: the model has {len(maps)}, counted from 0")
-        small = np.asarray(picture_array(rgb(workspace.pixels(short)), max(16, min(side, 1024))))
-        return picture(overlay(small, maps[column]), 1024)
+        found = workspace.class_map(short, column)
+        return picture(overlay(scaled(workspace.pixels(short), max(16, min(side, 1024))), found))
 
     @router.get("/images/{short}/similar")
     def similar(short: str, k: int = 12) -> dict[str, Any]:
@@ -51,7 +48,7 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
         state = index_state(workspace)
         if state != "ready":
             return {"state": state, "images": int((workspace.samples.splits == "train").sum())}
-        index = Index.open(workspace.index)
+        index = Index.open(workspace.here.files.index)
         row_of = {path: row for row, path in enumerate(workspace.samples.paths.tolist())}
         own = [row for row, path in enumerate(index.samples.paths.tolist()) if f"row-{row_of.get(path)}" == short]
         rows, values = index.search(workspace.vector(short), max(1, min(k, 60)), own=own or None)
@@ -66,42 +63,44 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
     def build_index() -> dict[str, Any]:
         """Begins to embed the training images."""
         fresh = ["--fresh"] if index_state(workspace) == "old" else []
-        run = str(workspace.here.folder)
-        command = ["retrieve", "index", run, "--out", str(workspace.index), "--split", "train", *fresh]
+        run = workspace.here
+        command = ["retrieve", "index", str(run.folder), "--out", str(run.files.index), "--split", "train", *fresh]
         return workspace.jobs.start("index", "Index of the training images", command)
 
 
 def index_state(workspace: Workspace) -> str:
     """Whether the index of the training images is "ready", "missing", or "old": of a model before this one."""
-    if not (workspace.index / ABOUT).is_file():
+    if not (workspace.here.files.index / ABOUT).is_file():
         return "missing"
     try:
-        index = Index.open(workspace.index)
+        index = Index.open(workspace.here.files.index)
     except UserError:
         return "old"
-    return "ready" if index.fingerprint == workspace.embedder.fingerprint else "old"
+    return "ready" if index.fingerprint == workspace.served.embedder.fingerprint else "old"
 
 
 def label_files(workspace: Workspace, kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds to each upload its scores and labels, that it is a scene to be mapped, or its fault."""
-    model, bad = workspace.model, list[ImageError]()
-    by_file = {str(workspace.file(one["id"])): one for one in kept}
-    scenes = _scenes(workspace, by_file)
-    images = [file for file in by_file if file not in scenes]
-    with workspace.turn:
-        for file, scores in model.stream(images, bad):
-            named = task(model.task).named(scores, model.thresholds)
-            by_file[file] |= {"scores": scores.astype(float).tolist(), "named": np.asarray(named, bool).tolist()}
-    for fault in bad:
-        one = by_file[str(fault.path)]
-        one["error"] = fault.reason
-        workspace.file(one["id"]).unlink(missing_ok=True)
-    for file in scenes:
-        by_file[file]["scene"] = True
+    engine, served = workspace.engine, workspace.served
+    assert engine is not None
+    scenes = _scenes(workspace, [str(workspace.file(one["id"])) for one in kept])
+    images = [one for one in kept if str(workspace.file(one["id"])) not in scenes]
+    asked = [(one["name"], workspace.file(one["id"]).read_bytes) for one in images]
+    for one, answer in zip(images, engine.ask("scores", asked, served=served), strict=True):
+        try:
+            scores = answer.result()
+        except UserError as fault:
+            one["error"] = fault.reason if isinstance(fault, ImageError) else str(fault)
+            workspace.file(one["id"]).unlink(missing_ok=True)
+            continue
+        named = task(served.scene_model.task).named(scores, served.scene_model.thresholds)
+        one |= {"scores": scores.astype(float).tolist(), "named": np.asarray(named, bool).tolist()}
+    for one in kept:
+        one["scene"] = one not in images
     return kept
 
 
-def _scenes(workspace: Workspace, files: dict[str, Any]) -> set[str]:
+def _scenes(workspace: Workspace, files: list[str]) -> set[str]:
     """Those that are large rasters, to be mapped and not labelled as one image."""
     if not find_spec("rasterio"):
         return set()
@@ -112,12 +111,3 @@ def _scenes(workspace: Workspace, files: dict[str, Any]) -> set[str]:
     for _ in without_scenes(files, window, found.add):
         pass
     return found
-
-
-def picture_array(image: np.ndarray, side: int) -> Any:
-    """Pixels made small enough to be drawn over."""
-    from PIL import Image
-
-    shown = Image.fromarray(np.ascontiguousarray(image))
-    scale = side / max(shown.size)
-    return shown.resize((max(1, round(shown.width * scale)), max(1, round(shown.height * scale))))

@@ -61,7 +61,16 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
         side = (window, window) if window else native_window(workspace.model, workspace.run)[0]
         MapOptions(side, (step, step) if step else None)  # refuses what cannot be
         write_json(folder / NAME, {"name": name})
-        command = ["predict", str(workspace.here.folder), str(file), "--map", "--out", str(folder), "--window", str(side[0])]
+        command = [
+            "predict",
+            str(workspace.here.folder),
+            str(file),
+            "--map",
+            "--out",
+            str(folder),
+            "--window",
+            str(side[0]),
+        ]
         command += ["--step", str(step)] if step else []
         return workspace.jobs.start("map", f"Map of {name}", command, map=folder.name)
 
@@ -96,7 +105,7 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
             raise UserError(f"tile {level}/{across}/{down}: lies outside the scene")
         shape = max(1, (bottom - top) * TILE // side), max(1, (right - left) * TILE // side)
         image, missing = scene.read((top, bottom), (left, right), shape)
-        return picture(np.where(missing[..., None], 128, rgb(image)).astype(np.uint8), TILE)
+        return picture(np.where(missing[..., None], 128, rgb(image)).astype(np.uint8))
 
     @router.get("/maps/{name}/scores/{column}")
     def scores(name: str, column: int) -> Response:
@@ -110,7 +119,7 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
         missing = ~np.isfinite(found)
         values = np.round(np.where(missing, 0, found) * 65535).astype(np.uint16)
         packed = np.stack([values >> 8, values & 255, missing * 255], axis=-1).astype(np.uint8)
-        return picture(packed, MOST_CELLS, "PNG")
+        return picture(packed, "PNG")
 
     @router.get("/maps/{name}/cells/{row}/{column}")
     def cell(name: str, row: int, column: int) -> dict[str, Any]:

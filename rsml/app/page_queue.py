@@ -23,7 +23,10 @@ def scores_of(workspace: Workspace, run: Run) -> np.ndarray | None:
     file = workspace.folder / f"scores-{run.name}.csv"
     if not file.is_file() or file.stat().st_mtime < run.files.best.stat().st_mtime:
         return None
-    if any(job["kind"] == "scores" and job["state"] == "running" and str(file) in job["command"] for job in workspace.jobs.all()):
+    if any(
+        job["kind"] == "scores" and job["state"] == "running" and str(file) in job["command"]
+        for job in workspace.jobs.all()
+    ):
         return None
     names, samples = workspace.samples.label_names, workspace.samples
     row_of = {os.path.abspath(path): row for row, path in enumerate(samples.files.tolist())}
@@ -57,7 +60,9 @@ def ranked(
         return np.random.default_rng(SEED).permutation(len(samples)), lambda row: "Drawn by chance."
     truth, cuts = samples.present > 0, _cuts(workspace, scores)
     # How far a score lies beyond its threshold, from -1 to 1: thresholds are not all at one half.
-    sure = np.where(scores > cuts, (scores - cuts) / np.maximum(1 - cuts, 1e-6), (scores - cuts) / np.maximum(cuts, 1e-6))
+    sure = np.where(
+        scores > cuts, (scores - cuts) / np.maximum(1 - cuts, 1e-6), (scores - cuts) / np.maximum(cuts, 1e-6)
+    )
     readable = np.isfinite(scores).all(axis=1)
     if kind == "suspects":
         doubt = np.where(truth, -sure, sure)
@@ -78,7 +83,9 @@ def ranked(
             return f"{names[column]}: {scores[row, column]:.2f}, where {cuts[row, column]:.2f} decides."
     else:
         assert other is not None
-        apart = task(samples.task).decide(scores, _thresholds(workspace)) != task(samples.task).decide(other, _thresholds(workspace))
+        apart = task(samples.task).decide(scores, _thresholds(workspace)) != task(samples.task).decide(
+            other, _thresholds(workspace)
+        )
         gap = np.where(apart, np.abs(scores - other), 0)
         widest, value = gap.argmax(axis=1), gap.max(axis=1)
         keep = readable & np.isfinite(other).all(axis=1) & (value > 0)

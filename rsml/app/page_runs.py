@@ -21,7 +21,9 @@ from rsml.utils.files import HOST
 from rsml.utils.locks import holder
 
 # The report is one file with its script and style inside; it may run them, and reach nothing else, not even this page.
-_REPORT = "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+_REPORT = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+)
 
 
 def add_routes(router: APIRouter, workspace: Workspace) -> None:
@@ -92,13 +94,14 @@ def about(run: Run) -> dict[str, Any]:
     state = "training" if held and held.get("work") == "training" else "done" if part else "stopped"
     ends = measured.get("intervals", {}).get("metrics", {})
     headline = _headline(measured.get("task") or _json(run.files.origin).get("task"), measured.get("metrics", {}))
+    files = run.files.config, run.files.history, run.files.metrics
     return {
         "name": run.name, "state": state, "part": part, "epoch": len(epochs),
         "epochs": config.get("training", {}).get("epochs"), "backbone": config.get("model", {}).get("backbone"),
         "method": " + ".join(one.get("kind", "?") for one in config.get("methods", [])) or "plain",
         "source": config.get("data", {}).get("source"), "corrected": bool(config.get("data", {}).get("corrections")),
         "metrics": [{"name": title, "value": value, "interval": ends.get(key)} for key, title, value in headline],
-        "changed": max((f.stat().st_mtime for f in (run.files.config, run.files.history, run.files.metrics) if f.is_file()), default=0),
+        "changed": max((file.stat().st_mtime for file in files if file.is_file()), default=0),
         "report": run.files.page.is_file(), "pid": held.get("pid") if held else None,
     }  # fmt: skip
 
@@ -125,7 +128,11 @@ def _headline(task_name: str | None, metrics: dict[str, Any]) -> list[tuple[str,
     row = TASKS.get(task_name or "")
     names = row.headline if row else tuple(metrics)[:3]
     titles = {name: title for title, name in row.titles} if row else {}
-    return [(n, titles.get(n, n.replace("_", " ").replace("f1", "F1")), metrics[n]) for n in names if metrics.get(n) is not None]
+    return [
+        (n, titles.get(n, n.replace("_", " ").replace("f1", "F1")), metrics[n])
+        for n in names
+        if metrics.get(n) is not None
+    ]
 
 
 def _number(text: str | None) -> float | None:

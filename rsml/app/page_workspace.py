@@ -9,49 +9,50 @@ import threading
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fastapi import Response
 from PIL import Image
 
+from rsml.app.engine import Engine
 from rsml.app.jobs import Jobs
 from rsml.app.journal import Journal
 from rsml.data.images import decode, resize
 from rsml.figures.style import label_colours
 from rsml.prediction.scene_model import SceneModel
-from rsml.retrieval.embedding import Embedder
 from rsml.run import ROOT, Run
 from rsml.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from rsml.app.engine import Served
     from rsml.data.samples import Samples
-    from rsml.explain.class_maps import ClassMaps
 
 _UPLOAD = re.compile(r"u-[0-9a-f]{16}\.[a-z0-9]{2,5}")
 _ROW = re.compile(r"row-(\d{1,9})")
-_KEPT = 64
+_KEPT = 256
 
 
 class Workspace:
-    """The runs below a folder and the one that labels, maps and is corrected.
+    """The runs below a folder, and the one that labels, maps and is corrected.
 
     An image has a short name on the page: `row-7` is the run's own image number 7, `u-...` an upload, `c-...` a cell
     of a map. No path of the machine is ever taken from the page.
 
     Args:
-        run: The run; None where there is none yet, and the page shows runs only.
+        engine: Holds the run's model; None where there is no run yet, and the page shows runs only.
         root: The folder of all runs.
     """
 
-    def __init__(self, run: Run | None, root: str | Path = ROOT) -> None:
-        self.run, self.root = run, Path(root)
-        self.folder = run.folder / "app" if run else self.root / ".app"
-        self.uploads, self.maps_folder, self.index = (self.folder / n for n in ("uploads", "maps", "index"))
+    def __init__(self, engine: Engine | None, root: str | Path = ROOT) -> None:
+        self.engine, self.root = engine, Path(root)
+        self.run = engine.served.run if engine else None
+        self.folder = self.run.folder / "app" if self.run else self.root / ".app"
+        self.uploads, self.maps_folder = self.folder / "uploads", self.folder / "maps"
         self.jobs = Jobs(self.folder / "jobs")
-        self.turn = threading.RLock()
+        self._turn = threading.Lock()
         self._arrays: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._maps: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[tuple[str, str, int], np.ndarray] = OrderedDict()
 
     @property
     def here(self) -> Run:
@@ -59,6 +60,18 @@ class Workspace:
         if self.run is None:
             raise UserError(f"{self.root}/: no run with a model yet; train one with `rsml train`, then open it here")
         return self.run
+
+    @property
+    def served(self) -> Served:
+        """The run's best model, the newest of it."""
+        if self.engine is None:
+            raise UserError(f"{self.root}/: no model is open; train a run, then open it with `rsml app RUN`")
+        return self.engine.served
+
+    @property
+    def model(self) -> SceneModel:
+        """The same, and what its numbers mean."""
+        return self.served.scene_model
 
     @cached_property
     def journal(self) -> Journal:
@@ -70,22 +83,6 @@ class Workspace:
     def samples(self) -> Samples:
         """The images of the run."""
         return self.here.read_samples()
-
-    @cached_property
-    def model(self) -> SceneModel:
-        """The run's best model, opened when it is first needed."""
-        return SceneModel.load(self.here.files.best, trust=self.here.experiment.model.trust)
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """Its embedding."""
-        return Embedder(self.model, str(self.here.folder.resolve()))
-
-    @cached_property
-    def _class_maps(self) -> ClassMaps:
-        from rsml.explain.class_maps import ClassMaps
-
-        return ClassMaps(self.model.model)
 
     def colours(self) -> list[str]:
         """A colour of each label, as maps have accustomed people to."""
@@ -102,7 +99,7 @@ class Workspace:
     def keep_array(self, image: np.ndarray) -> str:
         """Keeps pixels under a short name for a while."""
         short = f"c-{secrets.token_hex(8)}"
-        with self.turn:
+        with self._turn:
             _remember(self._arrays, short, image)
         return short
 
@@ -117,31 +114,43 @@ class Workspace:
         raise UserError(f"{short}: no such image here any more; drop it again")
 
     def pixels(self, short: str) -> np.ndarray:
-        """An image as the model's bands, `(height, width, bands)` uint8."""
-        with self.turn:
-            if short in self._arrays:
-                return self._arrays[short]
-        reading = self.model.reading
-        return decode(self.file(short), bands=reading["bands"], value_range=reading["value_range"])
+        """An image to be seen, `(height, width, 3)` uint8."""
+        with self._turn:
+            image = self._arrays.get(short)
+        if image is None:
+            reading = self.model.reading
+            image = decode(self.file(short), bands=reading["bands"], value_range=reading["value_range"])
+        return rgb(image)
 
-    def _input(self, short: str) -> np.ndarray:
-        size = tuple(self.model.reading["image_size"])
-        return resize(self.pixels(short), (size[0], size[1]))[None].astype(np.float32)
+    def _input(self, short: str, served: Served) -> np.ndarray:
+        with self._turn:
+            image = self._arrays.get(short)
+        if image is None:
+            file = self.file(short)
+            return served.read(file.read_bytes(), short, self.engine.max_pixels if self.engine else 2**26)[None]
+        height, width = served.scene_model.reading["image_size"]
+        return resize(image, (height, width))[None]
 
-    def class_maps(self, short: str) -> np.ndarray:
-        """`(labels, h, w)` from 0 to 1: where the score of each label comes from."""
-        with self.turn:
-            if short not in self._maps:
-                _remember(self._maps, short, self._class_maps(self._input(short))[0])
-            return self._maps[short]
+    def class_map(self, short: str, column: int) -> np.ndarray:
+        """`(h, w)` from 0 to 1: where the score of a label comes from."""
+        served = self.served
+        if not 0 <= column < len(served.scene_model.labels):
+            raise UserError(f"label {column}: the model has {len(served.scene_model.labels)}, counted from 0")
+        key = served.fingerprint, short, column
+        with self._turn:
+            found = self._maps.get(key)
+        if found is None:
+            found = served.answer("maps", self._input(short, served), [(column,)])[0][0]
+            with self._turn:
+                _remember(self._maps, key, found)
+        return found
 
     def vector(self, short: str) -> np.ndarray:
         """`(1, width)` embedding."""
-        with self.turn:
-            return np.asarray(self.embedder.model.predict_on_batch(self._input(short))[0], np.float32)
+        return np.stack(self.served.answer("embedding", self._input(short, self.served), [()]))
 
 
-def _remember(kept: OrderedDict[str, np.ndarray], name: str, value: np.ndarray) -> None:
+def _remember(kept: OrderedDict, name: object, value: np.ndarray) -> None:
     kept[name] = value
     while len(kept) > _KEPT:
         kept.popitem(last=False)
@@ -152,10 +161,16 @@ def rgb(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
 
 
-def picture(image: np.ndarray, side: int, kind: str = "JPEG") -> Response:
-    """An answer that is an image, its longer side at most so many pixels."""
-    shown = Image.fromarray(np.ascontiguousarray(image))
-    shown.thumbnail((side, side))
+def scaled(image: np.ndarray, side: int) -> np.ndarray:
+    """An image whose longer side has so many pixels."""
+    factor = side / max(image.shape[:2])
+    return resize(image, (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))))
+
+
+def picture(image: np.ndarray, kind: str = "JPEG") -> Response:
+    """An answer that is an image."""
     stream = io.BytesIO()
-    shown.save(stream, kind, **({"quality": 86} if kind == "JPEG" else {"compress_level": 1}))
-    return Response(stream.getvalue(), media_type=f"image/{kind.lower()}", headers={"Cache-Control": "private, max-age=600"})
+    options = {"quality": 86} if kind == "JPEG" else {"compress_level": 1}
+    Image.fromarray(np.ascontiguousarray(image)).save(stream, kind, **options)
+    headers = {"Cache-Control": "private, max-age=600"}
+    return Response(stream.getvalue(), media_type=f"image/{kind.lower()}", headers=headers)

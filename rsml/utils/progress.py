@@ -49,5 +49,5 @@ def progress_bar(
     """
     about: dict[str, Any] = {"desc": title, "unit": f" {unit}", "total": total, "initial": initial}
     if os.environ.get(FOLLOWED):
-        return _Kept(items, **about, mininterval=0.3, file=open(os.devnull, "w"))  # noqa: SIM115
+        return _Kept(items, **about, mininterval=0.3, file=open(os.devnull, "w"))
     return tqdm(items, **about, delay=1, mininterval=0.5, leave=False, disable=None)
