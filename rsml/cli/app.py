@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsml.cli.options import add, positive
 from rsml.cli.serve import add_address, read_token
+
+if TYPE_CHECKING:
+    from rsml.run import Run
 
 UPLOAD = 16 * 2**30
 """Bytes of a raster that is dropped on the page: it goes to the disk, not into memory."""

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "A run lands in checkpoint/<name>/. The same command resumes it; --fresh starts it over."
     add(parser, "--set", "--name", "--fresh")
-    add(parser, "--config", help="experiment file, a name in configs/, or the config.json of a run (default: %(default)s)")
+    add(parser, "--config", help="file, name in configs/, or a run's config.json (default: %(default)s)")
     parser.add_argument(
         "--labels-from",
         metavar="JOURNAL",

@@ -39,7 +39,7 @@ def cells_style(labels: Sequence[str], colours: Sequence[str], attribute: str = 
 
 
 def label_style(band: int, label: str, colour: str, threshold: float) -> str:
-    """The style of `probabilities.tif` for one label: its colour, from clear at 0 to full at 1, strong from its threshold.
+    """The style of `probabilities.tif` for one label: its colour, clear at 0, strong from its threshold on.
 
     Args:
         band: Of the raster, counted from 1.
