@@ -26,9 +26,7 @@ PAIRS = 80
 def experiment(kind: str, size: int, count: int) -> Experiment:
     return Experiment(
         name=f"{kind}-{size}",
-        data=Data(
-            source="scenes", image_size=size, scenes=Scenes(count=count, size=size), fractions=(60, 20, 20)
-        ),
+        data=Data(source="scenes", image_size=size, scenes=Scenes(count=count, size=size), fractions=(60, 20, 20)),
         methods=() if kind == "plain" else kind,
         augment=Augment(brightness=(0.8, 1.2)),
         training=Training(epochs=14 if size == 64 else 10, batch_size=32, learning_rate=2e-3, warmup_epochs=1),
@@ -70,7 +68,9 @@ def measure(run: rsml.Run, size: int) -> list[list[str]]:
         maps = resized(ClassMaps(model, method=method)(images), (size, size))
         cells = []
         for pairs in (list(masks), small):
-            cells += [np.mean([measured(maps[pair], masks[pair]) for pair in pairs]) for measured in (pointing, energy_inside)]
+            cells += [
+                np.mean([measured(maps[pair], masks[pair]) for pair in pairs]) for measured in (pointing, energy_inside)
+            ]
         cells += areas(lambda row, column, maps=maps: block_order(maps[row, column]))
         rows.append([*label, method, *(f"{cell:.3f}" for cell in cells)])
     print(f"{run.name}: {len(masks)} pairs of image and label, {len(small)} small; map {maps.shape}", flush=True)
@@ -88,7 +88,18 @@ def main() -> None:
         for kind in ("plain", "signa", "r4c"):
             run = rsml.train(experiment(kind, size, options.count), root=options.root)
             rows += measure(run, size)
-    header = ["model", "px", "F1", "map", "pointing", "energy", "pointing, small", "energy, small", "deletion", "insertion"]
+    header = [
+        "model",
+        "px",
+        "F1",
+        "map",
+        "pointing",
+        "energy",
+        "pointing, small",
+        "energy, small",
+        "deletion",
+        "insertion",
+    ]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(row) + " |")
