@@ -68,8 +68,9 @@ def measure(run: rsml.Run, size: int) -> list[list[str]]:
         maps = resized(ClassMaps(model, method=method)(images), (size, size))
         cells = []
         for pairs in (list(masks), small):
-            for share in (pointing, energy_inside):
-                cells.append(np.mean([share(maps[pair], masks[pair]) for pair in pairs]))
+            cells += [
+                np.mean([measured(maps[pair], masks[pair]) for pair in pairs]) for measured in (pointing, energy_inside)
+            ]
         cells += areas(lambda row, column, maps=maps: block_order(maps[row, column]))
         rows.append([*label, method, *(f"{cell:.3f}" for cell in cells)])
     print(f"{run.name}: {len(masks)} pairs of image and label, {len(small)} small; map {maps.shape}", flush=True)
@@ -87,8 +88,18 @@ def main() -> None:
         for kind in ("plain", "signa", "r4c"):
             run = rsml.train(experiment(kind, size, options.count), root=options.root)
             rows += measure(run, size)
-    header = ["model", "px", "F1", "map", "pointing", "energy"]
-    header += ["pointing, small", "energy, small", "deletion", "insertion"]
+    header = [
+        "model",
+        "px",
+        "F1",
+        "map",
+        "pointing",
+        "energy",
+        "pointing, small",
+        "energy, small",
+        "deletion",
+        "insertion",
+    ]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(row) + " |")

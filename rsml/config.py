@@ -20,6 +20,7 @@ from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
+from rsml.utils.guard import read_json
 from rsml.utils.settings import Settings, nearest, one_line
 
 
@@ -389,7 +390,9 @@ def read_division(config: str | Path | None, given: dict[str, Any]) -> Division:
 
 
 def _execute(path: Path, wanted: str) -> Any:
-    """What a config file sets under a name."""
+    """What a config file sets under a name; the config.json of a run is an experiment already."""
+    if path.suffix == ".json" and wanted == "experiment":
+        return Experiment.parse(read_json(path, advice="give a config of configs/"), str(path))
     spec = importlib.util.spec_from_loader(path.stem, loader=None)
     assert spec is not None
     scope = importlib.util.module_from_spec(spec).__dict__
