@@ -15,7 +15,7 @@ from rsml.export.exporting import TOLERANCE, Check, checks_table, export, gather
 from rsml.export.portable import PortableSIGNA, kept_in_float, portable
 from rsml.layers import (
     SIGNA,
-    AdaptivePool,
+    AdaptiveAveragePool,
     Companion,
     LabelGraphClassifier,
     LayerScale,
@@ -147,7 +147,7 @@ def attentive(x):
     tokens = MapToTokens()([tokens, WindowAttention(2, window=3, shift=1)(TokensToMap()([tokens, patches]))])
     x = WindowAttention(2, window=4, shift=2, cosine=True)(TokensToMap()([tokens, patches]))
     x = keras.layers.Activation("gelu")(LayerScale(0.5)(x))
-    return AdaptivePool(5)(MergeNeighbors()(x))
+    return AdaptiveAveragePool(5)(MergeNeighbors()(x))
 
 
 @pytest.mark.slow
