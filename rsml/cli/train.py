@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trains."""
-    from rsml.config import read_experiment
+    from rsml.config_files import read_experiment
 
     own = [f"name={options.name}"] if options.name else []
     own += [f"data.corrections={options.labels_from}"] if options.labels_from else []

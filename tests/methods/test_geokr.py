@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsml.config import Augment, Data, Experiment, Training, load_config, override
+from rsml.config import Augment, Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.data.pipeline import training_dataset
 from rsml.data.source import load_samples
 from rsml.methods import GeoKR

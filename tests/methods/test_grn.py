@@ -10,7 +10,8 @@ import tensorflow as tf
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsRegressor
 
-from rsml.config import Data, Experiment, Training, load_config, override
+from rsml.config import Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.data.pipeline import evaluation_dataset
 from rsml.methods import GRN, LabelContext
 from rsml.models import load_backbone
