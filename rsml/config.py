@@ -20,6 +20,7 @@ from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
+from rsml.utils.guard import read_json
 from rsml.utils.settings import Settings, nearest, one_line
 
 
@@ -83,7 +84,13 @@ class Training(Settings):
         class_weights: Weigh each label's positives by negatives / positives, or each class by its inverse frequency.
         monitor: Validation metric that chooses the best epoch; None is example_f1, or accuracy for single-label data.
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
-        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": half precision where the processor or GPU
+            computes faster in it.
+        average: Serve the moving average of the weights with this momentum, such as 0.995; None serves the weights.
+        layer_decay: Factor on the backbone's rate for each twelfth of its layers, counted from the head.
+        accumulate: Batches whose gradients make one step.
+        sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
+            `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
@@ -113,7 +120,11 @@ class Training(Settings):
     class_weights: bool = False
     monitor: str | None = None
     patience: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    average: float | None = Field(None, gt=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    accumulate: PositiveInt = 1
+    sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
     h5: bool = False
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
@@ -130,6 +141,8 @@ class Evaluation(Settings):
             new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
+        views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
+            and predicted so; epochs are chosen by one view. Plain Keras serves one view.
         page: Write report.html: all of the run on one page.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
@@ -141,6 +154,7 @@ class Evaluation(Settings):
     threshold_objective: Literal["f1", "f2"] = "f1"
     thresholds: str | None = None
     calibrate: bool = True
+    views: Literal[1, 2, 4, 8] = 1
     page: bool = True
     resamples: NonNegativeInt = 1000
     figures: bool = True
@@ -198,6 +212,14 @@ class Experiment(Settings):
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
             method.check(self.training.batch_size)
+        hard = [method.kind for method in self.methods if not method.takes_mixed_labels]
+        if self.objective is not None and self.objective.kind == "improved-cross-entropy":
+            hard.append(self.objective.kind)
+        if self.augment.mixes and hard:
+            raise ValueError(
+                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn "
+                "from; set both to 0"
+            )
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self
@@ -236,7 +258,7 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         settings: The changes, in order.
         also: Other keys that a user may have meant.
     """
-    values, said = experiment.dump(), []
+    values, changed = experiment.dump(), []
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator:
@@ -253,8 +275,8 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         old, place[last] = place[last], _literal(text)
         if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
-        said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
-    return Experiment.parse(values, "--set"), said
+        changed.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
+    return Experiment.parse(values, "--set"), changed
 
 
 class _WrittenShort(Settings):
@@ -368,7 +390,9 @@ def read_division(config: str | Path | None, given: dict[str, Any]) -> Division:
 
 
 def _execute(path: Path, wanted: str) -> Any:
-    """What a config file sets under a name."""
+    """What a config file sets under a name; the config.json of a run is an experiment already."""
+    if path.suffix == ".json" and wanted == "experiment":
+        return Experiment.parse(read_json(path, advice="give a config of configs/"), str(path))
     spec = importlib.util.spec_from_loader(path.stem, loader=None)
     assert spec is not None
     scope = importlib.util.module_from_spec(spec).__dict__

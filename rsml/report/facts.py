@@ -236,12 +236,12 @@ def keep_made_with(run: Run, started: float) -> None:
         started: `time.time()` of the beginning.
     """
     kept, peak = made_with(run), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    packages = ("tensorflow", "keras", "numpy", "scikit-learn")
+    versions = {name: _version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")}
     write_json(
         run.files.made_with,
         {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "versions": {"rsml": rsml.__version__, "python": sys.version.split()[0], **{name: _version(name) for name in packages}},
+            "versions": {"rsml": rsml.__version__, "python": sys.version.split()[0], **versions},
             "seconds": kept.get("seconds", 0.0) + time.time() - started,
             "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),  # Linux counts in KiB, macOS in bytes
         },

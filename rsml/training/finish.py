@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation import full_report, headline_table, summary, summary_intervals
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
 from rsml.report.page import open_page
@@ -41,7 +43,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     model = SceneModel.load(run.files.best, trust=experiment.model.trust)
     parts = {name: part for name in ("test", "valid") if len(part := samples.part(name))}
     # A run that is measured again was calibrated before.
-    predictions_layer(model.model).calibration = None
+    predictions_of(model.model).calibration = None
     raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
     certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
     if certainty.keep(model.model):
@@ -69,8 +71,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
         )
         summaries[name] |= certainty.measured(part, raw[name], options.resamples)
 
-    shown = next(iter(parts), None)
-    if shown is None:
+    shown = next(iter(parts), "")
+    if not shown:
         logger.info("neither a test nor a validation part: nothing to measure")
     else:
         with replacing(run.files.predictions) as beside, PredictionWriter(beside, model) as writer:
@@ -105,8 +107,9 @@ def report(run: Run) -> str:
     lines = [] if shown is None else [f"{shown} part:", headline_table(run.evaluation[shown])]
     lines += [] if shown is None else [*certainty_lines(run.evaluation[shown], shown), ""]
     image = os.path.relpath(run.samples.part(shown or "train").files[0])
-    python = os.path.relpath(sys.executable)
-    command = [python if not python.startswith("..") else "python", "predict.py", str(run.folder), image]
+    beside_python = Path(sys.executable).with_name("rsml")
+    own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"
+    command = [own, "predict", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
 
 

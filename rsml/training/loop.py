@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from rsml.config import Experiment
+from rsml.config import Experiment, Training
 from rsml.data import pipeline
 from rsml.data.samples import Samples
 from rsml.data.source import load_samples, training_part
@@ -25,6 +24,7 @@ from rsml.training.certainty import check_promise
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
+from rsml.training.precision import precision
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.guard.memory import check_fits_memory
@@ -131,7 +131,7 @@ def _fit(
     parts = ", ".join(f"{count} {part}" for part, count in counts.items())
     logger.info("%s, %d labels: %s", samples.task, len(samples.label_names), parts)
 
-    # ---- Epochs: first those with a frozen backbone, then the others.
+    # ---- Epochs, phase by phase: with a frozen backbone or not, small images first.
     followers = [
         EpochEnd(state, options, validation),
         Board(run.files.logs, validation, pictures=experiment.evaluation.figures),
@@ -140,10 +140,11 @@ def _fit(
     ]
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
-            for until, frozen in _phases(options.freeze, options.epochs):
+            for until, frozen, size in phases(options, data.image_size):
                 if state.stopped or state.epoch >= until:
                     continue
                 set_frozen(classifier, frozen, options.freeze_batch_norm)
+                trainer.at_size(size)
                 trainer.compile(trainer.optimizer, loss=None, jit_compile=options.xla, auto_scale_loss=False)
                 images = pipeline.training_dataset(
                     train_part,
@@ -153,7 +154,7 @@ def _fit(
                     seed=experiment.seed,
                     augment=experiment.augment,
                     cache=data.cache,
-                    **data.reading(),
+                    **{**data.reading(), "image_size": size},
                 )
                 trainer.fit(
                     images,
@@ -177,18 +178,14 @@ def _fit(
     return run, state.best_epoch
 
 
-def _phases(freeze: bool | int, epochs: int) -> list[tuple[int, bool]]:
-    """`(last epoch, backbone frozen)` of each phase of the training."""
-    frozen = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
-    return [(until, kept) for until, kept in ((frozen, True), (epochs, False)) if until > (0 if kept else frozen)]
-
-
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    """Within it, layers are made under this dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def phases(options: Training, image_size: int) -> list[tuple[int, bool, int]]:
+    """`(last epoch, backbone frozen, image size)` of each phase of the training."""
+    epochs, freeze = options.epochs, options.freeze
+    thawed = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
+    starts = {round(fraction * epochs): size for fraction, size in options.sizes.items()}
+    ends = sorted({thawed, epochs, *starts} - {0})
+    found = []
+    for begin, until in zip([0, *ends], ends, strict=False):
+        reached = [start for start in starts if start <= begin]
+        found.append((until, until <= thawed, starts[max(reached)] if reached else image_size))
+    return found
