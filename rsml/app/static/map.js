@@ -113,7 +113,7 @@ async function oneMap(main, id) {
   const shade = h("a", { class: "button", download: true }, "Style of the raster (.qml)");
   const restyle = () => { shade.href = `/page/maps/${id}/files/probabilities.qml?column=${first}`; shade.title = `Shows ${about.labels[first]}`; };
   const layers = h("ul", { class: "layers" }, order.map((column, place) => {
-    const own = { opacity: 0.7, threshold: about.thresholds[column] };
+    const own = { opacity: 0.55, threshold: about.thresholds[column] };
     const set = (change) => { Object.assign(own, change); attempt(() => viewer.layer(column, own)); };
     const sliders = h("div", { hidden: true }, slider(`Opacity of ${about.labels[column]}`, own.opacity, (opacity) => set({ opacity })), slider(`Threshold of ${about.labels[column]}`, own.threshold, (threshold) => set({ threshold })));
     const box = h("input", { type: "checkbox", checked: place < 3 && about.cells_with[about.labels[column]] > 0, onchange: () => turn() });
