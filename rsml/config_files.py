@@ -1,4 +1,4 @@
-"""Config files: found by name, run, and what is wrong with them said in one line."""
+"""Config files: found by name, run, and what is wrong with them in one line."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _experiment(path: Path, found: Any, arguments: Sequence[str]) -> Experiment:
 
 @contextlib.contextmanager
 def _faults_of(path: Path) -> Iterator[None]:
-    """Tells what is wrong with a config file in one line, with the line's number where there is one."""
+    """Says what is wrong with a config file in one line, with the line's number where there is one."""
     try:
         yield
     except UserError:

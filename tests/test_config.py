@@ -34,7 +34,7 @@ def test_python_and_json_words_for_nothing_both_work():
     )
 
 
-def test_what_was_overridden_is_said_with_the_old_value():
+def test_what_was_overridden_is_listed_with_the_old_value():
     assert override(PLAIN, ["training.epochs=5"])[1] == ["training.epochs = 5 (was 20)"]
 
 

@@ -100,7 +100,7 @@ def test_each_run_has_a_process_of_its_own_and_a_complete_one_none(experiment, t
     pd.testing.assert_frame_equal(first.runs, again.runs)
 
 
-def test_a_process_that_fails_is_told_with_its_run(experiment, tmp_path):
+def test_a_process_that_fails_is_reported_with_its_run(experiment, tmp_path):
     broken = experiment.model_copy(update={"name": "gone", "data": Data(source="nowhere")})
     with pytest.raises(UserError, match=r"gone: nowhere: no such file or folder"):
         measure_apart(broken, tmp_path, "test", False)

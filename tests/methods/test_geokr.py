@@ -141,7 +141,7 @@ def test_the_state_has_both_networks_and_the_product_only_the_student(experiment
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
+def test_the_history_has_both_losses_and_how_far_the_shares_are(whole):
     history = pd.read_csv(whole.files.history)
     np.testing.assert_allclose(history["loss"], history["objective"] + history["consistency"], rtol=1e-4)
     assert (history["val_kl_divergence"] > 0).all() and history["val_dominant_accuracy"].between(0, 1).all()
