@@ -32,7 +32,9 @@ def bind(host: str, port: int) -> tuple[socket.socket, bool]:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as fault:
-        raise UserError(f"{host}:{port}: cannot be listened at ({fault.strerror}); choose another --host or --port") from None
+        raise UserError(
+            f"{host}:{port}: cannot be listened at ({fault.strerror}); choose another --host or --port"
+        ) from None
     return taken, ipaddress.ip_address(address[0]).is_loopback
 
 

@@ -25,7 +25,7 @@ def write_model(path, seed=0, **data):
     x = keras.layers.Rescaling(1 / 64, -2.0)(pixels)
     x = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
-    x = keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(stddev=2.0))(x)
+    x = keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(stddev=4.0))(x)
     last = ScenePredictions(
         LABELS,
         thresholds=[0.4, 0.5, 0.6],
@@ -54,7 +54,8 @@ def pictures(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
 
     def pixels(*shape):
-        return random.integers(0, 256, shape, np.uint8)
+        colour = random.integers(0, 200, shape[2:])
+        return (colour + random.integers(0, 56, shape)).astype(np.uint8)
 
     (folder / "same.png").write_bytes(encoded(pixels(32, 32, 3)))
     (folder / "large.jpg").write_bytes(encoded(pixels(90, 70, 3), "JPEG"))
