@@ -85,6 +85,8 @@ class Training(Settings):
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
+        devices: GPUs of this machine (CPUs where there are none) that share each batch, or "auto" for all of them. The
+            batch is the whole one, and what is learned is the same to rounding.
         h5: Write the best model as best.h5 too.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
             "package.module:Class", or {"use": ..., "options": {...}}.
@@ -115,6 +117,7 @@ class Training(Settings):
     patience: PositiveInt | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
+    devices: PositiveInt | Literal["auto"] = 1
     h5: bool = False
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 

@@ -23,6 +23,9 @@ ROOT = Path("checkpoint")
 _STEADY = ("constant", "step", "plateau")
 """Schedules whose rate at an epoch does not hang on how many there are in all."""
 
+_NO_MATTER = ("training.devices",)
+"""Options that a run may be gone on with otherwise, since what is learned does not hang on them."""
+
 
 class RunFiles:
     """Where each file of a run lies, whether it is there yet or not."""
@@ -137,7 +140,8 @@ class Run:
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        return _differences(_with_new_defaults(_read_json(self.files.config)), experiment.dump())
+        found = _differences(_with_new_defaults(_read_json(self.files.config)), experiment.dump())
+        return {key: pair for key, pair in found.items() if key not in _NO_MATTER}
 
     @property
     def experiment(self) -> Experiment:

@@ -51,7 +51,8 @@ class Term:
     """One summand of the training loss, and what belongs to it besides.
 
     A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
-    "images", as the network got them), and returns a scalar. What it keeps from step to step (a memory, a teacher) is
+    "images", as the network got them), and returns a scalar, which on several devices each computes from the whole
+    batch: a loss of Keras's is made with `reduction=None` or "sum", since its mean divides by the devices. What it keeps from step to step (a memory, a teacher) is
     the `state`, a layer whose variables are saved and resumed with the training.
 
     Attributes:
@@ -69,6 +70,17 @@ class Term:
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
         """Returns the summand, a scalar."""
         raise NotImplementedError
+
+    def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
+        """Returns further outputs, made from the images themselves, for the call of this step.
+
+        Where several devices share a batch, each prepares its own images; the call then gets the whole batch's outputs.
+
+        Args:
+            images: What this device holds, `(rows, height, width, bands)`.
+            batch: Images of the whole batch, a scalar.
+        """
+        return {}
 
     def attach(self, network: keras.Model) -> None:
         """Shows the term the network whose loss it is part of, with the weights that training begins with."""

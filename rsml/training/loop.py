@@ -19,6 +19,7 @@ from rsml.methods import LabelContext
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
+from rsml.training.devices import WholeBatch, choose
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
@@ -87,12 +88,14 @@ def _fit(
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
     steps = pipeline.steps(train_part, options.batch_size)
 
-    # ---- Network: backbone, what the methods put into it, head; over the same layers what is served.
+    # ---- Devices, and over them the network: backbone, what the methods put into it, head; over the same layers what is served.
+    spread = choose(options, len(train_part))
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
-    classifier = build(experiment, context)
+    with spread.scope():
+        classifier = build(experiment, context)
     check_fits_memory(
         classifier.network,
-        min(options.batch_size, len(train_part)),
+        -(-min(options.batch_size, len(train_part)) // spread.replicas),
         training=True,
         title=experiment.name,
         advice="make data.image_size or training.batch_size smaller",
@@ -103,7 +106,7 @@ def _fit(
 
     # ---- Loss, optimizer, and what is measured after each epoch.
     objective = choose_objective(experiment, samples.task)
-    trainer = make_trainer(experiment, classifier, served, context, steps, objective)
+    trainer = make_trainer(experiment, classifier, served, context, steps, objective, spread)
     validation = Validation(experiment, samples.part("valid"), trainer, objective, threshold or 0.5)
     guests = [*load_callbacks(options.callbacks), *callbacks]
 
@@ -127,6 +130,7 @@ def _fit(
 
     # ---- Epochs: first those with a frozen backbone, then the others.
     followers = [
+        *([WholeBatch(trainer._flatten_layers())] if spread.strategy else []),
         EpochEnd(state, options, validation),
         Board(run.files.logs, validation, pictures=experiment.evaluation.figures),
         *guests,

@@ -5,6 +5,7 @@ import sys
 import tempfile
 
 from rsml.utils.packages import require
+from rsml.utils.virtual_devices import split_cpu
 
 
 def start_tensorflow() -> None:
@@ -23,6 +24,7 @@ def start_tensorflow() -> None:
         try:
             import tensorflow as tf
 
+            split_cpu()
             # The first operation looks for devices, with notes of its own.
             tf.constant(0)
         except BaseException:
