@@ -67,6 +67,16 @@ class Model(Settings):
     published_code: bool = False
 
 
+def _devices(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f'expected a whole number of 1 or more, or "auto", found {value!r}')
+
+
+Devices = Annotated[int | Literal["auto"], pydantic.PlainValidator(_devices)]
+"""How many devices, or all there are."""
+
+
 class Training(Settings):
     """How the weights are found.
 
@@ -117,7 +127,7 @@ class Training(Settings):
     patience: PositiveInt | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
-    devices: PositiveInt | Literal["auto"] = 1
+    devices: Devices = 1
     h5: bool = False
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 

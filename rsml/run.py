@@ -72,6 +72,7 @@ class Run:
         self.files = RunFiles(self.folder)
         # What this object wrote itself need not be read again.
         self._samples: Samples | None = None
+        self.writes = True  # of several hosts the chief's alone does
         self._evaluation: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -225,13 +226,17 @@ class Run:
 
     def write_samples(self, samples: Samples) -> None:
         """Keeps every image with its labels and part, and where the images lie."""
+        self._samples = samples
+        if not self.writes:
+            return
         samples.write_csv(self.files.samples)
         Manifest(self.folder).record([self.files.samples])
         write_json(self.files.origin, {"root": str(samples.root.resolve()), "task": samples.task})
-        self._samples = samples
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model whole or not at all."""
+        if not self.writes:
+            return
         with Manifest(self.folder).replacing(path) as beside:
             model.save(beside)
 
@@ -243,6 +248,8 @@ class Run:
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
+        if not self.writes:
+            return
         import pandas as pd
 
         with replacing(self.files.history) as beside:

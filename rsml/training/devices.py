@@ -17,6 +17,8 @@ import keras
 import tensorflow as tf
 
 from rsml.config import Training
+from rsml.data.pipeline import Share
+from rsml.utils.cluster import Link
 from rsml.utils.errors import UserError
 from rsml.utils.virtual_devices import split_cpu, wanted
 
@@ -27,27 +29,51 @@ class Spread:
 
     Attributes:
         strategy: Of TensorFlow; None is one device, without any.
+        link: To the other hosts, where there are any.
     """
 
     strategy: tf.distribute.Strategy | None = None
+    link: Link | None = None
 
     @property
     def replicas(self) -> int:
         """Devices that share a batch."""
         return self.strategy.num_replicas_in_sync if self.strategy else 1
 
+    @property
+    def chief(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.link is None or self.link.chief
+
+    @property
+    def share(self) -> Share | None:
+        """The pieces of each batch that this host's devices take; None is the whole batch."""
+        if self.link is None:
+            return None
+        own = self.replicas // len(self.link.cluster.hosts)
+        return Share(self.replicas, self.link.cluster.rank * own, own)
+
+    def batches(self, images: tf.data.Dataset) -> Any:
+        """What `fit` is given: whole batches, which it divides over devices, or this host's pieces as they are."""
+        return images if self.link is None else self.strategy.distribute_datasets_from_function(lambda _: images)
+
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Variables made within it are there on every device."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
 
-def choose(options: Training, rows: int) -> Spread:
+def choose(options: Training, rows: int, hosts: Spread | None = None) -> Spread:
     """The devices that the options ask for.
 
     Args:
         options: Of the training.
         rows: Images of the training part.
+        hosts: The devices of several hosts, where the training was started on several.
     """
+    batch = min(options.batch_size, rows)
+    if hosts is not None:
+        _check(options, batch, hosts.replicas)
+        return hosts
     if tf.distribute.has_strategy():
         raise UserError(
             f"train: called within the scope of a {type(tf.distribute.get_strategy()).__name__}, where losses would be "
@@ -56,7 +82,6 @@ def choose(options: Training, rows: int) -> Spread:
     split_cpu()
     gpus = [] if wanted() else tf.config.list_logical_devices("GPU")
     found = gpus or tf.config.list_logical_devices("CPU")
-    batch = min(options.batch_size, rows)
     number = min(len(found), batch) if options.devices == "auto" else options.devices
     if number == 1:
         return Spread()
@@ -66,7 +91,7 @@ def choose(options: Training, rows: int) -> Spread:
             f"training.devices={number}: expected at most {len(found)}, the {kind}s that TensorFlow finds here; "
             'set fewer, or "auto" for all'
         )
-    check_divisible(options, batch, number)
+    _check(options, batch, number)
     return Spread(_mirrored(tuple(device.name for device in found[:number])))
 
 
@@ -77,8 +102,7 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy(list(devices))
 
 
-def check_divisible(options: Training, batch: int, replicas: int) -> None:
-    """Refuses what several devices cannot do."""
+def _check(options: Training, batch: int, replicas: int) -> None:
     if batch < replicas:
         raise UserError(
             f"training.batch_size={batch}: smaller than the {replicas} devices that share a batch; "
@@ -151,6 +175,11 @@ class SpreadModel(keras.Model):
     @property
     def distribute_strategy(self) -> tf.distribute.Strategy:
         return self.spread.strategy or tf.distribute.get_strategy()
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        logs = super().train_step(data)
+        # Over hosts Keras takes means along the first axis, which a scalar lacks.
+        return logs if self.spread.link is None else {name: tf.reshape(value, [1]) for name, value in logs.items()}
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         with self.spread.scope():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -19,9 +19,10 @@ from rsml.methods import LabelContext
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
-from rsml.training.devices import WholeBatch, choose
+from rsml.training.devices import Spread, WholeBatch, choose
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
+from rsml.training.hosts import check_alike
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
@@ -37,6 +38,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     root: str | Path = ROOT,
     fresh: bool = False,
+    hosts: Spread | None = None,
 ) -> Run:
     """Trains an experiment, or goes on where it stopped, and evaluates its best epoch.
 
@@ -45,6 +47,7 @@ def train(
         callbacks: Keras callbacks that follow the training, beside those that the experiment names.
         root: Folder of all runs.
         fresh: Start over instead of going on.
+        hosts: The devices of several hosts, each of which calls this; see `rsml.training.hosts`.
 
     Returns:
         The run, with best.keras, metrics.json and predictions.csv in its folder.
@@ -57,7 +60,11 @@ def train(
             raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
-    samples = load_samples(experiment.data)
+    link = hosts.link if hosts else None
+    with link.chief_first() if link else nullcontext():
+        samples = load_samples(experiment.data)
+    if link:
+        check_alike(link, experiment, samples, run)
     if begun and run.samples.fingerprint() != samples.fingerprint():
         raise UserError(
             f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
@@ -65,11 +72,13 @@ def train(
         )
 
     # Train, then measure the best epoch: the last weights are rarely the best.
-    with lock(run.folder, "training"):
+    chief = link is None or link.chief
+    with lock(run.folder, "training") if chief else nullcontext():
         with precision(experiment.training.precision):
             keras.utils.set_random_seed(experiment.seed)
-            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
-        evaluate_run(run, experiment, samples, best_epoch)
+            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh, hosts)
+        if chief:
+            evaluate_run(run, experiment, samples, best_epoch)
     return run
 
 
@@ -79,6 +88,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     root: Path,
     fresh: bool,
+    hosts: Spread | None,
 ) -> tuple[Run, int | None]:
     """Builds everything, takes up what is kept, and trains; returns the run and its best epoch."""
     options, data = experiment.training, experiment.data
@@ -89,7 +99,7 @@ def _fit(
     steps = pipeline.steps(train_part, options.batch_size)
 
     # ---- Devices, and over them the network: backbone, what the methods put into it, head; over the same layers what is served.
-    spread = choose(options, len(train_part))
+    spread = choose(options, len(train_part), hosts)
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     with spread.scope():
         classifier = build(experiment, context)
@@ -111,7 +121,9 @@ def _fit(
     guests = [*load_callbacks(options.callbacks), *callbacks]
 
     # ---- The run's folder begins only here: an experiment that cannot be trained leaves none.
-    run = Run.start(experiment, root, fresh)
+    with spread.link.chief_first() if spread.link else nullcontext():
+        run = Run.start(experiment, root, fresh) if spread.chief else Run.of(experiment, root)
+    run.writes = spread.chief
     run.write_samples(samples)
     state = TrainingState(trainer, run)
     if state.load():
@@ -132,7 +144,7 @@ def _fit(
     followers = [
         *([WholeBatch(trainer._flatten_layers())] if spread.strategy else []),
         EpochEnd(state, options, validation),
-        Board(run.files.logs, validation, pictures=experiment.evaluation.figures),
+        *([Board(run.files.logs, validation, pictures=experiment.evaluation.figures)] if spread.chief else []),
         *guests,
         ShortLine((*task(samples.task).headline, validation.monitor)),
     ]
@@ -152,15 +164,16 @@ def _fit(
                     augment=experiment.augment,
                     cache=data.cache,
                     **data.reading(),
+                    share=spread.share,
                 )
                 trainer.fit(
-                    images,
+                    spread.batches(images),
                     initial_epoch=state.epoch,
                     epochs=until,
                     steps_per_epoch=steps,
                     shuffle=False,
                     callbacks=followers,
-                    verbose="auto" if sys.stdout.isatty() else 2,
+                    verbose=("auto" if sys.stdout.isatty() else 2) if spread.chief else 0,
                 )
                 if trainer.stop_training and not state.stopped:
                     # Another package's callback has decided so; a resumed run must not go on behind its back.
