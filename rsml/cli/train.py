@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _on_hosts(cluster: Cluster, experiment: Experiment, options: argparse.Namespace) -> None:
     """Trains as one of several hosts; the first one reports."""
-    from rsml.utils.cluster import Link, code_fingerprint, fingerprint
+    from rsml.utils.cluster import code_fingerprint, fingerprint
+    from rsml.utils.link import Link
     from rsml.utils.quiet import start_tensorflow
 
     link = Link(cluster)

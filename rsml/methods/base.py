@@ -51,9 +51,10 @@ class Term:
     """One summand of the training loss, and what belongs to it besides.
 
     A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
-    "images", as the network got them), and returns a scalar, which on several devices each computes from the whole
-    batch: a loss of Keras's is made with `reduction=None` or "sum", since its mean divides by the devices. What it keeps from step to step (a memory, a teacher) is
-    the `state`, a layer whose variables are saved and resumed with the training.
+    "images", as the network got them), and returns a scalar. Of several devices each computes it from the whole batch;
+    a loss of Keras's is made with `reduction=None` or "sum" then, since its mean divides by the number of devices. What
+    a term keeps from step to step (a memory, a teacher) is the `state`, a layer whose variables are saved and resumed
+    with the training.
 
     Attributes:
         name: What the summand is called in the history.

@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from rsml.config import Training
 from rsml.data.pipeline import Share
-from rsml.utils.cluster import Link
 from rsml.utils.errors import UserError
+from rsml.utils.link import Link
 from rsml.utils.virtual_devices import split_cpu, wanted
 
 
@@ -62,6 +62,10 @@ class Spread:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
 
+ALONE = Spread()
+"""One device of one host."""
+
+
 def choose(options: Training, rows: int, hosts: Spread | None = None) -> Spread:
     """The devices that the options ask for.
 
@@ -84,7 +88,7 @@ def choose(options: Training, rows: int, hosts: Spread | None = None) -> Spread:
     found = gpus or tf.config.list_logical_devices("CPU")
     number = min(len(found), batch) if options.devices == "auto" else options.devices
     if number == 1:
-        return Spread()
+        return ALONE
     if number > len(found):
         kind = "GPU" if gpus else "CPU"
         raise UserError(

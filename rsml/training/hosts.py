@@ -14,8 +14,8 @@ from rsml.config import Experiment
 from rsml.data.samples import Samples
 from rsml.run import Run
 from rsml.training.devices import Spread
-from rsml.utils.cluster import Link
 from rsml.utils.errors import UserError
+from rsml.utils.link import Link
 
 logger = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ def _fit(
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
     steps = pipeline.steps(train_part, options.batch_size)
 
-    # ---- Devices, and over them the network: backbone, what the methods put into it, head; over the same layers what is served.
+    # ---- Devices. Network: backbone, what the methods put into it, head; over the same layers what is served.
     spread = choose(options, len(train_part), hosts)
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
     with spread.scope():

@@ -14,7 +14,7 @@ from rsml.methods import LabelContext, Plain
 from rsml.methods.objectives import CrossEntropy, Objective, label_weights
 from rsml.models import Classifier, build_classifier, load_backbone
 from rsml.tasks import task
-from rsml.training.devices import Spread
+from rsml.training.devices import ALONE, Spread
 from rsml.training.optimizers import ScaledLoss, make_optimizer
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
@@ -81,7 +81,7 @@ def make_trainer(
     context: LabelContext,
     steps: int,
     objective: Objective,
-    spread: Spread = Spread(),
+    spread: Spread = ALONE,
 ) -> Trainer:
     """The model that `fit` drives, with its loss and its optimizer of `steps` an epoch."""
     options = experiment.training

@@ -10,7 +10,7 @@ from keras import ops
 
 from rsml.methods import Term
 from rsml.methods.objectives import LossFunction
-from rsml.training.devices import Spread, SpreadModel, WholeOutputs, whole
+from rsml.training.devices import ALONE, Spread, SpreadModel, WholeOutputs, whole
 
 
 class Trainer(SpreadModel):
@@ -32,7 +32,7 @@ class Trainer(SpreadModel):
         objective: LossFunction,
         terms: Sequence[Term] = (),
         served: keras.Model | None = None,
-        spread: Spread = Spread(),
+        spread: Spread = ALONE,
     ) -> None:
         super().__init__(spread, name="trainer")
         # Past Keras's bookkeeping, which would count its weights a second time.

@@ -1,5 +1,6 @@
 """Start TensorFlow without its start-up notes, which no setting silences since 2.17: for commands alone."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def start_tensorflow(first: Callable[[], T] = lambda: None) -> T:  # type: ignor
         try:
             import tensorflow as tf
 
+            logging.getLogger("tensorflow").setLevel(logging.WARNING)
             split_cpu()
             made = first()
             # The first operation looks for devices, with notes of its own.

@@ -1,6 +1,6 @@
 """Trains the same experiments on one device and on two, and writes down how they differ; run by test_devices.py.
 
-    python -m tests.training.over_devices FOLDER OUT.json CASE...
+    RSML_CPU_DEVICES=2 python -m tests.training.over_devices '{"single-label": FOLDER, ...}' OUT CASE...
 
 In float64 every layer computes in double precision, so that a difference is a fault and not rounding.
 """
@@ -9,20 +9,21 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import rsml.training.devices
-import rsml.training.loop as loop
 from rsml.config import Experiment
 from rsml.data import pipeline
 from rsml.layers import NeighborMemory
+from rsml.run import Run
+from rsml.training import loop
 
 STEPS = 20
-SINGLE, MULTI, SHARES = "single", "multi", "shares"
+SINGLE, MULTI, SHARES = "single-label", "multi-label", "proportions"
 PLAIN = {"task": SINGLE, "methods": []}
 CASES = {
     # The methods, whose last batch is a partial one that does not divide.
@@ -45,9 +46,9 @@ CASES = {
         "training": {"schedule": "plateau", "plateau_patience": 1, "freeze": 1},
     },
     # 24 images in batches of 23: one device has nothing to do in the last step of an epoch.
-    "lonely": {**PLAIN, "training": {"batch_size": 23, "class_weights": True, "epochs": 4}},
+    "lonely": {**PLAIN, "training": {"batch_size": 23, "epochs": 3}},
     "float16": {**PLAIN, "training": {"precision": "mixed_float16", "clip_norm": 0.1}},
-    "bfloat16": {**PLAIN, "training": {"precision": "mixed_bfloat16"}},
+    "bfloat16": {**PLAIN, "training": {"precision": "mixed_bfloat16", "class_weights": True}},
 }
 
 
@@ -118,70 +119,87 @@ def backbone(folder: Path) -> Path:
         for number, width in enumerate((8, 12, 16, 16)):
             x = keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name=f"conv{number}")(x)
             x = keras.layers.ReLU()(keras.layers.BatchNormalization(name=f"norm{number}")(x))
+        folder.mkdir(parents=True, exist_ok=True)
         keras.Model(images, x, name="quick").save(file)
     return file
 
 
-def run(data: Path, root: Path, case: str, devices: int, double: bool) -> tuple[Recorder, object]:
-    """Trains a case and returns what was recorded, and the run."""
+def experiment(source: str, folder: Path, case: str, **training) -> Experiment:
+    """A case as an experiment on its data."""
     chosen = dict(CASES[case])
     task = chosen.pop("task")
-    training = {"epochs": 5, "batch_size": 7, "learning_rate": 5e-4, **chosen.pop("training", {}), "devices": devices}
-    experiment = Experiment.parse(
+    usual = {"epochs": 5, "batch_size": 7, "learning_rate": 5e-4}
+    return Experiment.parse(
         {
-            "name": f"{case}-{devices}-{'double' if double else 'single'}",
-            "data": {
-                "source": str(data / {SINGLE: "classes", MULTI: "labels.csv", SHARES: "tiles/land_cover.csv"}[task]),
-                "task": {SINGLE: "single-label", MULTI: "multi-label", SHARES: "proportions"}[task],
-                "image_size": 32,
-                "cache": "memory",
-            },
-            "model": {"backbone": str(backbone(root.parent)), "preprocess": "signed", **chosen.pop("model", {})},
-            "training": training,
+            "name": case,
+            "data": {"source": source, "task": task, "image_size": 32, "cache": "memory", "fractions": (50, 25, 25)},
+            "model": {"backbone": str(backbone(folder)), "preprocess": "signed", **chosen.pop("model", {})},
+            "training": {**usual, **chosen.pop("training", {}), **training},
             "evaluation": {"figures": False, "resamples": 0, "calibrate": False},
             **chosen,
         }
     )
+
+
+def run(made: Experiment, root: Path, double: bool, *further: keras.callbacks.Callback) -> tuple[Recorder, Run]:
+    """Trains and returns what was recorded, and the run."""
     recorder = Recorder()
-    patches = in_float64() if double else []
-    for patch in patches:
-        patch.start()
-    try:
-        made = loop.train(experiment, root=root, callbacks=[recorder])
-    finally:
-        for patch in patches:
-            patch.stop()
-    return recorder, made
+    with contextlib.ExitStack() as patches:
+        for patch in in_float64() if double else ():
+            patches.enter_context(patch)
+        return recorder, loop.train(made, root=root, callbacks=[recorder, *further])
 
 
-def main(data: Path, out: Path, cases: list[str]) -> None:
+def compared(source: str, folder: Path, case: str, double: bool) -> dict[str, Any]:
+    """How a case's training on two devices differs from that on one."""
+    (one, _), (two, made) = (
+        run(experiment(source, folder, case, devices=devices), folder / str((devices, double)), double)
+        for devices in (1, 2)
+    )
+    losses, others = np.array(one.losses[:STEPS]), np.array(two.losses[:STEPS])
+    layers = [layer["config"] for layer in keras.models.load_model(made.files.best).get_config()["layers"]]
+    return {
+        "steps": len(losses),
+        "difference": float(np.max(np.abs(losses - others) / np.abs(losses))),
+        "copies": (one.count, two.count),
+        "equal": two.equal,
+        "synchronized": [config["synchronized"] for config in layers if "synchronized" in config],
+    }
+
+
+class PowerCut(keras.callbacks.Callback):
+    """Ends a training within its third epoch."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.optimizer.iterations == 9:
+            raise RuntimeError("power cut")
+
+
+def resumed(source: str, folder: Path, case: str) -> list[str]:
+    """What differs between a training on two devices and one that was stopped and gone on with."""
+    made = experiment(source, folder, case, devices=2, epochs=3)
+    _, whole = run(made, folder / "whole", False)
+    with contextlib.suppress(RuntimeError):
+        run(made, folder / "cut", False, PowerCut())
+    assert not (folder / "cut" / case / "metrics.json").is_file(), "it must have been cut"
+    _, again = run(made, folder / "cut", False)
+    with np.load(whole.files.state) as first, np.load(again.files.state) as second:
+        return [name for name in first.files if not np.array_equal(first[name], second[name])]
+
+
+def main(sources: dict[str, str], folder: Path, cases: list[str]) -> None:
     """Compares the cases; one that ends in `:double` is computed in double precision."""
-    found = {}
+    found: dict[str, Any] = {}
     for text in cases:
-        case, _, precision = text.partition(":")
-        (one, first), (two, second) = (
-            run(data, out.parent / "runs", case, devices, precision == "double") for devices in (1, 2)
-        )
-        steps = slice(0, STEPS)
-        losses, others = np.array(one.losses[steps]), np.array(two.losses[steps])
-        config = keras.models.load_model(second.files.best).get_config()
-        found[text] = {
-            "steps": len(losses),
-            "difference": float(np.max(np.abs(losses - others) / np.abs(losses))),
-            "copies": two.count,
-            "equal": two.equal,
-            "synchronized": [
-                layer["config"]["synchronized"] for layer in config["layers"] if "synchronized" in layer["config"]
-            ],
-            "valid": [
-                float(r.metrics["valid"]["macro_f1"]) if "macro_f1" in r.metrics["valid"] else None
-                for r in (first, second)
-            ],
-        }
-        print(text, found[text]["steps"], found[text]["difference"], found[text]["equal"], flush=True)
-    out.write_text(json.dumps(found))
+        case, _, how = text.partition(":")
+        source = sources[CASES[case]["task"]]
+        if how == "resumed":
+            found[text] = resumed(source, folder / "resumed", case)
+        else:
+            found[text] = compared(source, folder, case, how == "double")
+        print(text, found[text], flush=True)
+    (folder / "found.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    rsml.training.devices.split_cpu()
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
