@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--json", help="print JSON instead of tables: one line an image, or one object of metrics")
     parser.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 2, 4, 8),
+        help="score the mean over so many flips and quarter turns of each image (default: as its run was measured)",
+    )
+    parser.add_argument(
         "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
+    )
+    parser.add_argument(
+        "--unsure", metavar="FILE", help="list images on which the model's promise cannot be kept (docs/certainty.md)"
     )
     add(parser, "--batch-size", "--trust")
     maps = parser.add_argument_group(
@@ -109,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
     from rsml.prediction.scene_model import open_model
 
     model, of = open_model(source, options.trust, names)
+    if options.views:
+        model = replace(model, views=options.views)
     if not images:
         return _measure(options, model, of)
     return _label_or_map(options, model, of, images, suffixes)
@@ -191,7 +203,14 @@ def _label(options: argparse.Namespace, model: SceneModel, paths: Iterator[str])
 
     show = _json(model) if options.as_json else _plain(model) if options.plain else _line(model)
     out = options.out or "predictions.csv"
-    done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
+    if options.unsure:
+        from rsml.prediction.unsure import UnsureImages
+
+        with UnsureImages(model, options.unsure, show) as unsure:
+            done = label_images(model, paths, out=out, batch_size=options.batch_size, show=unsure)
+        print(f"unsure of {counted(unsure.count, 'image')}: {options.unsure}", file=sys.stderr)
+    else:
+        done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
     _skipped(done.bad)
     rate = f"{done.images / max(done.seconds, 1e-9):.0f}/s"
     print(

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Tests."""
-    from rsml.comparison.paired import as_plain, compare_runs, table
+    from rsml.comparison.paired import as_plain, compare_runs, tests_table
     from rsml.utils.errors import UserError
     from rsml.utils.text import counted
 
@@ -41,4 +41,4 @@ def run(options: argparse.Namespace) -> None:
         start_tensorflow()  # their scores will be predicted anew
     given = picked(options, "split", "root", "resamples", "trust")
     found = compare_runs(a, b, metrics=options.metric, **given)
-    print(json.dumps(as_plain(*found)) if options.as_json else table(*found))
+    print(json.dumps(as_plain(*found)) if options.as_json else tests_table(*found))

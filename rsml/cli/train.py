@@ -19,7 +19,13 @@ LOG = "stdout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "A run lands in checkpoint/<name>/. The same command resumes it; --fresh starts it over."
-    add(parser, "--config", "--set", "--name", "--fresh")
+    add(parser, "--set", "--name", "--fresh")
+    add(parser, "--config", help="file, name in configs/, or a run's config.json (default: %(default)s)")
+    parser.add_argument(
+        "--labels-from",
+        metavar="JOURNAL",
+        help="corrected labels, as `rsml app` keeps them (RUN/app/journal.jsonl), in place of the data's own",
+    )
     add(parser, "--out", metavar="FOLDER", default="checkpoint", help="folder of all runs (default: %(default)s)")
     parser.add_argument(
         "--devices",
@@ -38,11 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trains."""
-    from rsml.config import read_experiment
+    from rsml.config_files import read_experiment
 
-    named = [f"name={options.name}"] if options.name else []
-    named += [f"training.devices={options.devices}"] if options.devices else []
-    experiment, changed = read_experiment(options.config, [*options.set, *named])
+    own = [f"name={options.name}"] if options.name else []
+    own += [f"training.devices={options.devices}"] if options.devices else []
+    own += [f"data.corrections={options.labels_from}"] if options.labels_from else []
+    experiment, changed = read_experiment(options.config, [*options.set, *own])
     if options.print_config:
         print(experiment.text())
         return

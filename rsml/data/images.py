@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rsml.data.decoders import Raster, Refused, kind_of, read_raster
+from rsml.data.decoders import MAX_PIXELS, Raster, Refused, kind_of, read_raster
 from rsml.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ImageError(UserError):
 def decode(
     path: str | Path, bands: Sequence[int] | None = None, value_range: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Read an image file of any format, told by its content, not by its name.
+    """Read an image file of any format, recognised by its content, not by its name.
 
     - Grey images become RGB; palettes are looked up; CMYK is converted; only the first frame or page is read.
     - Alpha is dropped: the colours stay as stored, nothing is blended.
@@ -44,7 +44,7 @@ def decode(
     - Four bands are RGB and alpha only if the file says so; any other raster needs `bands`. A TIFF whose pages all have
       one band and the same size is a raster of that many bands.
     - Values deeper than 8 bits become 0 to 255 by `value_range`, or else by the first of these rules that fits, which
-      is said once: fractions (nearly all within 0..1) times 255; values within 0..255 as they are; whole numbers that
+      is logged once: fractions (nearly all within 0..1) times 255; values within 0..255 as they are; whole numbers that
       use the upper half of their type by the range of the type; anything else (11-bit sensors, reflectance times 10000,
       elevation) from its 2nd to its 98th percentile over the chosen bands, as GIS viewers stretch. Values marked as
       missing (GDAL's nodata, NaN) become 0.
@@ -74,13 +74,22 @@ def decode_bytes(
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
     path: str | Path = "<bytes>",
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Decode the content of an image file; see `decode`. The path only serves to name the file in an error."""
+    """Decode the content of an image file; see `decode`.
+
+    Args:
+        data: The content.
+        bands: As in `decode`.
+        value_range: As in `decode`.
+        path: Only serves to name the file in an error.
+        max_pixels: What declares more is refused before it is decoded.
+    """
     check_choices(bands, value_range)
     if not data:
         raise ImageError(path, "the file is empty")
     try:
-        raster = read_raster(data)
+        raster = read_raster(data, max_pixels)
         values = _choose(raster, bands, path)
         values = to_uint8(values, raster, value_range, path)
     except Refused as refusal:

@@ -59,13 +59,13 @@ class Term:
     Attributes:
         name: What the summand is called in the history.
         state: The layer that keeps the term's variables, there once the network is attached; None keeps nothing.
-        watches: Outputs of the network that `measure` needs.
+        needs: Outputs of the network that `measure` needs.
         measures: Names of what `measure` returns.
     """
 
     name: str
     state: keras.layers.Layer | None = None
-    watches: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
@@ -94,7 +94,7 @@ class Term:
 
         Args:
             labels: `(images, labels)` of the validation part.
-            outputs: What the term watches, and "scores", `(images, ...)` each.
+            outputs: What the term needs, and "scores", `(images, ...)` each.
         """
         return {}
 
@@ -106,7 +106,8 @@ class Method(Settings):
     `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
     classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
     `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for;
-    `counts_epochs` is set where a schedule of its own hangs on the number of epochs.
+    `counts_epochs` is set where a schedule of its own hangs on the number of epochs, `takes_mixed_labels` where it
+    can learn from labels that are shares (MixUp, CutMix).
 
     A published recipe may also set how training goes where the experiment does not: the backbone's rate, the rates of
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
@@ -116,6 +117,7 @@ class Method(Settings):
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
     counts_epochs: ClassVar[bool] = False
+    takes_mixed_labels: ClassVar[bool] = True
     takes_last_epoch: ClassVar[bool] = False
     backbone_rate: ClassVar[float | None] = None
     decision_threshold: ClassVar[float | None] = None

@@ -85,6 +85,7 @@ class TeacherTerm(Term):
         self._loss = TeacherConsistency(reduction=None)
 
     def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
+        assert self.state is not None  # attached
         return {"teacher": self.state(images, batch)}
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:

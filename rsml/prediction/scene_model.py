@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.prediction.find_model import check_model_name, find_model
+from rsml.prediction.views import Views
 from rsml.run import Run
 from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
@@ -35,6 +37,7 @@ class SceneModel:
         task: "multi-label", "single-label" or "proportions".
         thresholds: `(labels,)`; a label is present when its probability is strictly greater.
         reading: How images must be read for this model: image size, bands, antialiasing.
+        views: How many flips and quarter turns of an image its scores are the mean of.
     """
 
     model: keras.Model
@@ -42,6 +45,7 @@ class SceneModel:
     task: Task
     thresholds: np.ndarray
     reading: dict[str, Any]
+    views: int = 1
 
     @classmethod
     def load(
@@ -78,9 +82,9 @@ class SceneModel:
                 file=find_weights(source),
             )
         else:
-            given = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
-            if said := [name for name, value in given.items() if value is not None]:
-                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(said)}; leave that out")
+            options = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
+            if given := [name for name, value in options.items() if value is not None]:
+                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(given)}; leave that out")
         return cls.of(model, str(source))
 
     @classmethod
@@ -99,22 +103,29 @@ class SceneModel:
                     f"{len(last.labels)}; the file was put together wrongly, train it again"
                 )
         bands = model.input_shape[-1]
-        unsaid = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
-        data = Data.model_validate((last.experiment or {}).get("data", unsaid))
+        unnamed_bands = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
+        experiment = last.experiment or {}
+        data = Data.model_validate(experiment.get("data", unnamed_bands))
+        views = experiment.get("evaluation", {}).get("views", 1)
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
-        return cls(model, last.labels, last.task, thresholds, reading)
+        return cls(model, last.labels, last.task, thresholds, reading, views)
 
     def save(self, file: str | Path) -> None:
-        """Writes the model as one that any other part of rsml takes without being told more."""
+        """Writes the model as one that any other part of rsml takes without further options."""
         check_model_name(file)
         with replacing(file) as beside:
             self.model.save(beside)
 
+    @cached_property
+    def predictor(self) -> keras.Model:
+        """What is asked for scores: the model, or the mean over an image's views."""
+        return self.model if self.views == 1 else Views(self.model, self.views)
+
     def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
-            return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
+            return self.predictor.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
     def stream(
         self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
@@ -134,7 +145,7 @@ class SceneModel:
 
         options = {"batch_size": batch_size, "on_bad": "skip", "bad": bad, **self.reading}
         for images, about in evaluation_dataset(remembered(), **options):
-            for row, scores in zip(about["index"].numpy(), self.model.predict_on_batch(images), strict=True):
+            for row, scores in zip(about["index"].numpy(), self.predictor.predict_on_batch(images), strict=True):
                 yield in_flight.pop(int(row)), scores
         if faults:
             raise faults[0]

@@ -15,6 +15,7 @@ import numpy as np
 from rsml.config import Training
 from rsml.evaluation.scalars import LOWER_IS_BETTER
 from rsml.run import Run
+from rsml.training.optimizers import averaged
 from rsml.training.trainer import Trainer
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
@@ -74,7 +75,9 @@ class TrainingState:
             for key in ("epoch", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")
         }
         about["scale"] = float(self.schedule.scale.numpy())
-        arrays = {f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())}
+        arrays: dict[str, Any] = {
+            f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())
+        }
         kept = self.run.files.state
         if kept.is_file():
             # A pair: training goes on from the epoch before if the newest state is damaged.
@@ -160,6 +163,12 @@ class EpochEnd(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs if logs is not None else {}
+        with averaged(self.model.optimizer):
+            self._finish(epoch, logs)
+        # The state holds the weights that training goes on with, and is written last.
+        self.state.save()
+
+    def _finish(self, epoch: int, logs: dict[str, Any]) -> None:
         measured = self.validation.measure()
         # Without a validation part nothing is measured, and every epoch counts as better than the one before.
         state, value = self.state, measured.get(self.validation.monitor, float(epoch))
@@ -182,7 +191,6 @@ class EpochEnd(keras.callbacks.Callback):
             state.run.write_model(state.trainer.served, state.run.files.best)
         state.run.write_model(state.trainer.served, state.run.files.last)
         state.run.write_history(state.rows)
-        state.save()
         if state.stopped:
             self.model.stop_training = True
 

@@ -27,7 +27,7 @@ def over_hosts(link: Link, experiment: Experiment) -> Spread:
         link: To the others.
         experiment: How many devices each host gives, and what is to be done on them.
     """
-    if experiment.augment.model_dump().get("mixup") or experiment.augment.model_dump().get("cutmix"):
+    if experiment.augment.mixes:
         raise UserError("augment: images are mixed within a batch, which no host has whole; set mixup and cutmix to 0")
     gpus, number = tf.config.list_physical_devices("GPU"), experiment.training.devices
     if number == "auto":

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from rsml.config import Experiment
+from rsml.config import Experiment, Training
 from rsml.data import pipeline
 from rsml.data.samples import Samples
 from rsml.data.source import load_samples, training_part
 from rsml.methods import LabelContext
+from rsml.report.facts import keep_made_with
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
+from rsml.training.certainty import check_promise
 from rsml.training.devices import Spread, WholeBatch, choose
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
 from rsml.training.hosts import check_alike
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
+from rsml.training.precision import precision
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.guard.memory import check_fits_memory
@@ -60,11 +64,13 @@ def train(
             raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
+    started = time.time()
     link = hosts.link if hosts else None
     with link.chief_first() if link else nullcontext():
         samples = load_samples(experiment.data)
     if link:
         check_alike(link, experiment, samples, run)
+    check_promise(experiment, samples)
     if begun and run.samples.fingerprint() != samples.fingerprint():
         raise UserError(
             f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
@@ -78,6 +84,7 @@ def train(
             keras.utils.set_random_seed(experiment.seed)
             run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh, hosts)
         if chief:
+            keep_made_with(run, started)
             evaluate_run(run, experiment, samples, best_epoch)
     return run
 
@@ -140,7 +147,7 @@ def _fit(
     parts = ", ".join(f"{count} {part}" for part, count in counts.items())
     logger.info("%s, %d labels: %s", samples.task, len(samples.label_names), parts)
 
-    # ---- Epochs: first those with a frozen backbone, then the others.
+    # ---- Epochs, phase by phase: with a frozen backbone or not, small images first.
     followers = [
         *([WholeBatch(trainer._flatten_layers())] if spread.strategy else []),
         EpochEnd(state, options, validation),
@@ -150,10 +157,11 @@ def _fit(
     ]
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
-            for until, frozen in _phases(options.freeze, options.epochs):
+            for until, frozen, size in phases(options, data.image_size):
                 if state.stopped or state.epoch >= until:
                     continue
                 set_frozen(classifier, frozen, options.freeze_batch_norm)
+                trainer.at_size(size)
                 trainer.compile(trainer.optimizer, loss=None, jit_compile=options.xla, auto_scale_loss=False)
                 images = pipeline.training_dataset(
                     train_part,
@@ -163,7 +171,7 @@ def _fit(
                     seed=experiment.seed,
                     augment=experiment.augment,
                     cache=data.cache,
-                    **data.reading(),
+                    **{**data.reading(), "image_size": size},
                     share=spread.share,
                 )
                 trainer.fit(
@@ -188,18 +196,14 @@ def _fit(
     return run, state.best_epoch
 
 
-def _phases(freeze: bool | int, epochs: int) -> list[tuple[int, bool]]:
-    """`(last epoch, backbone frozen)` of each phase of the training."""
-    frozen = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
-    return [(until, kept) for until, kept in ((frozen, True), (epochs, False)) if until > (0 if kept else frozen)]
-
-
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    """Within it, layers are made under this dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def phases(options: Training, image_size: int) -> list[tuple[int, bool, int]]:
+    """`(last epoch, backbone frozen, image size)` of each phase of the training."""
+    epochs, freeze = options.epochs, options.freeze
+    thawed = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
+    starts = {round(fraction * epochs): size for fraction, size in options.sizes.items()}
+    ends = sorted({thawed, epochs, *starts} - {0})
+    found = []
+    for begin, until in zip([0, *ends], ends, strict=False):
+        reached = [start for start in starts if start <= begin]
+        found.append((until, until <= thawed, starts[max(reached)] if reached else image_size))
+    return found

@@ -10,6 +10,7 @@ from keras import ops
 
 from rsml.methods import Term
 from rsml.methods.objectives import LossFunction
+from rsml.models.surgery import resized
 from rsml.training.devices import ALONE, Spread, SpreadModel, WholeOutputs, whole
 
 
@@ -37,6 +38,7 @@ class Trainer(SpreadModel):
         super().__init__(spread, name="trainer")
         # Past Keras's bookkeeping, which would count its weights a second time.
         object.__setattr__(self, "served", served if served is not None else network)
+        object.__setattr__(self, "sized", network)
         self.network = network
         self.objective = objective
         self.terms = list(terms)
@@ -60,7 +62,11 @@ class Trainer(SpreadModel):
             term.begin_epoch(epoch)
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        return self.network(images, training=training)
+        return self.sized(images, training=training)
+
+    def at_size(self, size: int) -> None:
+        """Trains on images of another size from here on, with the same layers."""
+        object.__setattr__(self, "sized", resized(self.network, size))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

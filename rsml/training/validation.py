@@ -60,7 +60,7 @@ class Validation:
             self.own, batch_size=experiment.evaluation.batch_size, cache=data.cache, **data.reading()
         )
         outputs, served = trainer.network.output, trainer.served
-        names = ["logits", *(name for term in trainer.terms for name in term.watches)]
+        names = ["logits", *(name for term in trainer.terms for name in term.needs)]
         self.model = keras.Model(served.input, {**{name: outputs[name] for name in names}, "scores": served.output})
 
     def measure(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ class Settings(pydantic.BaseModel):
     def arguments_for(self, target: Callable[..., Any]) -> dict[str, Any]:
         """The options that a layer or loss takes under the same name, so that none is handed over by hand.
 
-        Example:
+        Examples:
             >>> class Options(Settings):
             ...     heads: int = 6
             ...     after: str = "stage2"
@@ -41,7 +41,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: pydantic.ValidationError, subject: str) -> UserError:
-    """A validation error told in one line: the first fault whole, the number of the others."""
+    """A validation error in one line: the first fault whole, the number of the others."""
     faults = error.errors()
     first = faults[0]
     key = ".".join(str(part) for part in first["loc"]) or subject
