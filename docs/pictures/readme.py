@@ -50,7 +50,9 @@ def class_map_row(runs: list[rsml.Run], file: Path) -> None:
     sheet = Image.new("RGB", ((side + gap) * 5 - gap, (side + gap) * len(runs) - gap), "white")
     for row, line in enumerate(tiles):
         for column, tile in enumerate(line):
-            sheet.paste(Image.fromarray(tile).resize((side, side), Image.LANCZOS), ((side + gap) * column, (side + gap) * row))
+            sheet.paste(
+                Image.fromarray(tile).resize((side, side), Image.LANCZOS), ((side + gap) * column, (side + gap) * row)
+            )
     sheet.save(file, quality=82, optimize=True)
 
 
@@ -76,7 +78,10 @@ def report_picture(run: rsml.Run, others: list[rsml.Run], file: Path) -> None:
 def mapped_scene(run: rsml.Run, file: Path) -> None:
     """A mosaic of drawn scenes, and each window's strongest label in the colours of land-cover maps."""
     kinds = ("forest", "river", "denseresidential", "agricultural", "beach", "parkinglot", "golfcourse", "freeway")
-    rows = [[draw(place * 8 + k, seed=3, size=SIZE, scene=kinds[(place + k) % 8]).image for k in range(4)] for place in range(3)]
+    rows = [
+        [draw(place * 8 + k, seed=3, size=SIZE, scene=kinds[(place + k) % 8]).image for k in range(4)]
+        for place in range(3)
+    ]
     mosaic = np.concatenate([np.concatenate(line, axis=1) for line in rows])
     model = SceneModel.load(run.files.best)
     step = SIZE // 4
@@ -86,14 +91,19 @@ def mapped_scene(run: rsml.Run, file: Path) -> None:
     votes = np.zeros((*mosaic.shape[:2], len(model.labels)), np.float32)
     for (y, x), row in zip(((y, x) for y in starts[0] for x in starts[1]), scores, strict=True):
         votes[y + step : y + SIZE - step, x + step : x + SIZE - step] += row
-    shown = [model.labels.index(name) for name in ("trees", "water", "sand", "buildings", "field", "pavement", "grass", "sea")]
+    shown = [
+        model.labels.index(name)
+        for name in ("trees", "water", "sand", "buildings", "field", "pavement", "grass", "sea")
+    ]
     colours = np.array(label_colours([model.labels[k] for k in shown]), np.float32) * 255
     best = votes[..., shown].argmax(-1)
     painted = (0.55 * colours[best] + 0.45 * mosaic.mean(-1, keepdims=True)).astype(np.uint8)
     painted[votes.sum(-1) == 0] = 255
     both = np.concatenate([mosaic, np.full((len(mosaic), 12, 3), 255, np.uint8), painted], axis=1)
     picture = Image.fromarray(both)
-    picture.resize((774, round(774 * picture.height / picture.width)), Image.LANCZOS).save(file, quality=82, optimize=True)
+    picture.resize((774, round(774 * picture.height / picture.width)), Image.LANCZOS).save(
+        file, quality=82, optimize=True
+    )
 
 
 def main() -> None:
