@@ -65,6 +65,16 @@ class Model(Settings):
     published_code: bool = False
 
 
+def _devices(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f'expected a whole number of 1 or more, or "auto", found {value!r}')
+
+
+Devices = Annotated[int | Literal["auto"], pydantic.PlainValidator(_devices)]
+"""How many devices, or all there are."""
+
+
 class Training(Settings):
     """How the weights are found.
 
@@ -89,6 +99,8 @@ class Training(Settings):
         sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
             `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
+        devices: GPUs of this machine (CPUs where there are none) that share each batch, or "auto" for all of them. The
+            batch is the whole one, and what is learned is the same to rounding.
         h5: Write the best model as best.h5 too.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
             "package.module:Class", or {"use": ..., "options": {...}}.
@@ -123,6 +135,7 @@ class Training(Settings):
     accumulate: PositiveInt = 1
     sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
+    devices: Devices = 1
     h5: bool = False
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
