@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from rsml.config import Experiment, load_config
+from rsml.config import Experiment
+from rsml.config_files import load_config
 from rsml.data.find_images import find_images
 from rsml.run import ROOT, Run
 from rsml.utils.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import urllib.error
@@ -75,10 +76,10 @@ class Client:
         boundary = uuid.uuid4().hex
         parts: list[bytes] = []
         for number, image in enumerate(images, start=1):
-            name = f"image {number}" if isinstance(image, bytes) else urllib.parse.quote(Path(image).name, safe=" ")
+            name = f"image {number}" if isinstance(image, bytes) else _quoted(Path(image).name)
             content = image if isinstance(image, bytes) else Path(image).read_bytes()
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'
-            parts += [head.encode(), content, b"\r\n"]
+            parts += [head.encode(errors="replace"), content, b"\r\n"]
         body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         return self._send(urllib.request.Request(self.address + path, body, kind))
@@ -86,7 +87,7 @@ class Client:
     def _send(self, request: urllib.request.Request) -> dict[str, Any]:
         if self.token is not None:
             request.add_header("Authorization", f"Bearer {self.token}")
-        for attempt in range(1, self.tries + 1):
+        for attempt in itertools.count(1):
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as reply:
                     return json.load(reply)
@@ -99,7 +100,11 @@ class Client:
                     return answer  # none of the images could be read: each says why
                 else:
                     raise ServiceError(fault.code, answer.get("error", fault.reason), answer) from None
-        raise AssertionError("unreachable")
+
+
+def _quoted(name: str) -> str:
+    """A file's name as browsers put it into a form."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -21,15 +21,15 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
     """Adds them."""
 
     @router.post("/images")
-    def label(files: Annotated[list[UploadFile], File()]) -> list[dict[str, Any]]:
-        """Labels uploads; one that cannot be read is answered with its fault, beside the others."""
+    def label(files: Annotated[list[UploadFile], File()], scene: bool = False) -> list[dict[str, Any]]:
+        """Labels uploads, or keeps them to be mapped; one that cannot be read is answered with its fault."""
         kept: list[dict[str, Any]] = []
         for file in files:
             short, place = workspace.new_upload(file.filename or "")
             with open(place, "wb") as target:
                 shutil.copyfileobj(file.file, target, 2**20)
             kept.append({"id": short, "name": file.filename or "image"})
-        return label_files(workspace, kept)
+        return kept if scene else label_files(workspace, kept)
 
     @router.get("/images/{short}/picture")
     def show(short: str, side: int = 512) -> Response:

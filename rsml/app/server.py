@@ -1,8 +1,8 @@
 """One application for the service and the page: guarded, measured, drained.
 
-How routes are added: write an `APIRouter` and give it to `create_app(engine, routers=[...])`, or include it in what that
-returns. A route finds what it needs in `request.app.state`: `engine` (None where no model was opened), `service` (see
-`rsml.app.service.Service`), `limits`, `roots`, `metrics`. Raise `UserError` (409) or `HTTPException`; both become
+How routes are added: write an `APIRouter` and give it to `create_app(engine, routers=[...])`, or include it in what
+that returns. A route finds what it needs in `request.app.state`: `engine` (None where no model was opened), `service`
+(see `rsml.app.service.Service`), `limits`, `roots`, `metrics`. Raise `UserError` (409) or `HTTPException`; both become
 `{"error": one line}`. Static files are an `app.mount(...)`. What must end before the process does goes into `closing`.
 Routes that take large uploads are named in `Limits.uploads`. All answers carry `security.HEADERS`, whatever the route.
 """

@@ -20,7 +20,7 @@ UPLOAD = 16 * 2**30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "It needs no network and answers this machine alone; see docs/app.md."
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder (default: the newest below --out)")
+    parser.add_argument("model", nargs="?", metavar="RUN", help="a run folder (default: the newest below --out)")
     add_address(parser)
     add(parser, "--out", metavar="FOLDER", help="folder of all runs (default: the run's own, or checkpoint)")
     add(parser, "--batch-size", help="images a step at most (default: %(default)s)")
@@ -41,9 +41,9 @@ def run(options: argparse.Namespace) -> int:
     from rsml.app.security import LOOPBACK, Limits, check_token
 
     token = read_token(options)
-    root = Path(options.out) if options.out else Path(options.run).parent if options.run else ROOT
+    root = Path(options.out) if options.out else Path(options.model).parent if options.model else ROOT
     # Without any run the page still opens, and says how to get one.
-    chosen = Run.open(options.run) if options.run else _newest(root)
+    chosen = Run.open(options.model) if options.model else _newest(root)
     taken, loopback = bind(options.host, options.port)
     check_token(token, options.host, loopback)
     start_tensorflow()

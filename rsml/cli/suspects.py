@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Scores, ranks, writes and prints."""
-    from rsml.config import read_experiment
+    from rsml.config_files import read_experiment
     from rsml.data.readers import read_samples
     from rsml.evaluation.suspects import find_suspects
     from rsml.tasks import task

@@ -51,8 +51,10 @@ class Term:
     """One summand of the training loss, and what belongs to it besides.
 
     A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
-    "images", as the network got them), and returns a scalar. What it keeps from step to step (a memory, a teacher) is
-    the `state`, a layer whose variables are saved and resumed with the training.
+    "images", as the network got them), and returns a scalar. Of several devices each computes it from the whole batch;
+    a loss of Keras's is made with `reduction=None` or "sum" then, since its mean divides by the number of devices. What
+    a term keeps from step to step (a memory, a teacher) is the `state`, a layer whose variables are saved and resumed
+    with the training.
 
     Attributes:
         name: What the summand is called in the history.
@@ -69,6 +71,17 @@ class Term:
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
         """Returns the summand, a scalar."""
         raise NotImplementedError
+
+    def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
+        """Returns further outputs, made from the images themselves, for the call of this step.
+
+        Where several devices share a batch, each prepares its own images; the call then gets the whole batch's outputs.
+
+        Args:
+            images: What this device holds, `(rows, height, width, bands)`.
+            batch: Images of the whole batch, a scalar.
+        """
+        return {}
 
     def attach(self, network: keras.Model) -> None:
         """Shows the term the network whose loss it is part of, with the weights that training begins with."""

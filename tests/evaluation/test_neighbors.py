@@ -108,6 +108,6 @@ def test_a_zero_vector_is_at_equal_distance_from_all():
         (lambda b: knn_scores(b, np.ones((6, 2)), b, weights="cubic"), "KNN weights are 'cubic'"),
     ],
 )
-def test_faults_are_told(call, words):
+def test_faults_are_one_line(call, words):
     with pytest.raises(UserError, match=words):
         call(vectors(13, 6))

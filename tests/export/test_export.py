@@ -15,7 +15,7 @@ from rsml.export.exporting import TOLERANCE, Check, checks_table, export, gather
 from rsml.export.portable import PortableSIGNA, kept_in_float, portable
 from rsml.layers import (
     SIGNA,
-    AdaptivePool,
+    AdaptiveAveragePool,
     Companion,
     LabelGraphClassifier,
     LayerScale,
@@ -147,7 +147,7 @@ def attentive(x):
     tokens = MapToTokens()([tokens, WindowAttention(2, window=3, shift=1)(TokensToMap()([tokens, patches]))])
     x = WindowAttention(2, window=4, shift=2, cosine=True)(TokensToMap()([tokens, patches]))
     x = keras.layers.Activation("gelu")(LayerScale(0.5)(x))
-    return AdaptivePool(5)(MergeNeighbors()(x))
+    return AdaptiveAveragePool(5)(MergeNeighbors()(x))
 
 
 @pytest.mark.slow
@@ -255,7 +255,7 @@ def test_a_run_is_checked_on_its_test_part_and_calibrated_on_its_training_part(r
     np.testing.assert_array_equal(checked[0], decode(samples.part("test").files[0]))
 
 
-def test_the_command_prints_the_table_and_the_exit_code_tells_a_failure(run, capsys, monkeypatch):
+def test_the_command_prints_the_table_and_the_exit_code_shows_a_failure(run, capsys, monkeypatch):
     assert rsml(["export", str(run.folder), "--formats", "tflite", "--images", "5"]) == 0
     said = capsys.readouterr().out
     assert "largest diff." in said and "model.tflite" in said and "checked on 5 images" in said

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsml.config import Data, Experiment, Training, load_config, override
+from rsml.config import Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.methods import R4C
 from rsml.training.loop import train
 from rsml.utils.errors import UserError

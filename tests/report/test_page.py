@@ -33,7 +33,8 @@ def make_run(folder: Path, images: Path, task="multi-label", seed=0, count=60, n
     run.write_samples(samples)
     run.files.best.write_bytes(b"")
     run.write_history([{"epoch": e, "loss": 1 / e, "val_loss": 1.2 / e, "learning_rate": 0.1 / e,
-                        "val_example_f1": 0.3 + e / 20 - e**2 / 200, "val_accuracy": 0.4} for e in range(1, 9)])  # fmt: skip
+                        "val_example_f1": 0.3 + e / 20 - e**2 / 200, "val_accuracy": 0.4}
+                       for e in range(1, 9)])  # fmt: skip
     part = samples.part("test")
     raw = np.clip(0.45 * part.labels + 0.6 * np.random.default_rng(seed).random(part.labels.shape), 0.01, 0.99)
     scores = raw / raw.sum(1, keepdims=True) if task == "single-label" else raw
@@ -131,7 +132,7 @@ def test_what_cannot_be_reported_is_named(run, images, tmp_path):
     bare = make_run(tmp_path / "bare", images)
     bare.files.predictions.unlink()
     with pytest.raises(
-        UserError, match="no scores of its test part are kept in predictions.csv; write them again with"
+        UserError, match=r"no scores of its test part are kept in predictions.csv; write them again with"
     ):
         write_page([bare.folder])
     bare.files.metrics.unlink()

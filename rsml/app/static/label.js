@@ -32,8 +32,15 @@ export function scoreList(state, { id, scores, named }, picture, side = 512) {
   const short = 6;
   const rows = order.map((column, place) => {
     const threshold = state.thresholds?.[column];
-    const over = () => { picture.src = `/page/images/${id}/map/${column}?side=${side}`; picture.dataset.map = state.labels[column]; };
-    const out = () => { picture.src = plain; delete picture.dataset.map; };
+    const turn = (source, name) => {
+      picture.dataset.map = name;
+      picture.classList.add("loading");
+      picture.onload = () => picture.classList.remove("loading");
+      picture.onerror = () => { picture.onerror = null; picture.src = plain; };
+      picture.src = source;
+    };
+    const over = () => turn(`/page/images/${id}/map/${column}?side=${side}`, state.labels[column]);
+    const out = () => turn(plain, "");
     return h("li", { class: place >= short && !named[column] ? "more" : "" },
       h("button", {
         class: named[column] ? "score named" : "score", onmouseenter: over, onfocus: over, onmouseleave: out, onblur: out,

@@ -120,8 +120,8 @@ function draw(place, run, act) {
     run.report ? h("a", { class: "button", href: `/page/runs/${encodeURIComponent(run.name)}/report`, target: "_blank", rel: "noopener" }, "Open the report") : null,
     run.state === "training" ? h("button", { onclick: act("stop") }, "Stop cleanly") : null,
     run.state === "stopped" ? h("button", { class: "main", onclick: act("go-on") }, "Go on training") : null)),
-  h("p", {}, h("span", { class: `state ${run.state}` }, STATES[run.state]), ` epoch ${run.epoch} of ${run.epochs} · ${run.method} · ${run.backbone} · ${run.source}`),
-  run.epochs ? h("progress", { max: String(run.epochs), value: String(run.epoch), "aria-label": "Epochs" }) : null,
+  h("p", {}, h("span", { class: `state ${run.state}` }, STATES[run.state]), ` · epoch ${run.epoch} of ${run.epochs} · ${run.method} · ${run.backbone} · ${run.source}`),
+  run.epochs && run.state !== "done" ? h("progress", { max: String(run.epochs), value: String(run.epoch), "aria-label": "Epochs" }) : null,
   run.metrics.length ? h("dl", { class: "headlines" }, run.metrics.map((one) => h("div", {}, h("dt", {}, `${one.name}, ${run.part}`), h("dd", {}, metric(one))))) : null,
   charts.length ? h("div", { class: "charts" }, charts) : h("p", { class: "soft" }, "No epoch is finished yet; curves appear with the first."));
 }

@@ -74,7 +74,7 @@ def read_samples(
     logger.info("reading %s as %s", source, reader.name)
     samples = reader.read(request)
     if splits and samples.task == "proportions":
-        raise UserError(f"{source}: its parts are told by its column split; leave out the split files")
+        raise UserError(f"{source}: its column split already names the parts; leave out the split files")
     return apply_splits(samples, splits, contents) if splits else samples
 
 
