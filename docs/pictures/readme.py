@@ -50,7 +50,7 @@ def class_map_row(runs: list[rsml.Run], file: Path) -> None:
     gap, side, top = 6, 150, 22
     sheet = Image.new("RGB", ((side + gap) * 5 - gap, (side + gap) * len(runs) - gap + top), "white")
     pen = ImageDraw.Draw(sheet)
-    for column, name in enumerate(("SIGNA above, plain below", *ROW)):
+    for column, name in enumerate(("SIGNA, plain below", *ROW)):
         pen.text(((side + gap) * column, 3), name, "#1d232a", ImageFont.load_default(13))
     for row, line in enumerate(tiles):
         for column, tile in enumerate(line):
