@@ -343,7 +343,8 @@ def test_every_view_fits_its_screen_and_names_its_controls(browser, server, fold
 
 @pytest.mark.parametrize(
     "path",
-    ["page/images/..%2f..%2fconfig.json/picture", "page/images/u-0000000000000000.png/picture", "page/images/row-9999/picture",
+    ["page/images/..%2f..%2fconfig.json/picture", "page/images/u-0000000000000000.png/picture",
+     "page/images/row-9999/picture",
      "page/runs/..%2f..%2fx/report", "page/runs/%2e%2e/history", "page/maps/..%2fjobs", "page/jobs/..%2fx/cancel",
      "static/..%2fpage.py", "static/../page.py"],
 )  # fmt: skip
