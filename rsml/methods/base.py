@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -174,3 +174,9 @@ class Method(Settings):
     def terms(self, context: LabelContext) -> list[Term]:
         """Returns the summands this method adds to the loss."""
         return []
+
+
+def graph_threshold(methods: Iterable[Method]) -> float:
+    """`Q` of the first of the methods that has a label graph; 0.4, the SIGNA paper's, where none has."""
+    own = (method.label_graph_threshold() for method in methods)
+    return next((threshold for threshold in own if threshold is not None), 0.4)
