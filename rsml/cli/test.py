@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from rsml.cli.options import SPLITS, add, picked, positive
+from rsml.cli.options import SPLITS, add, picked, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{side}", nargs="+", default=[], metavar="RUN", help=text)
     add(parser, "--metric")
     add(parser, "--split", choices=SPLITS, default="test")
-    parser.add_argument("--resamples", type=positive, default=2000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--resamples", type=whole(1, 100_000), default=2000, metavar="N", help="(default: %(default)s)")
     add(parser, "--root", "--json", "--trust")
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add
+from rsml.cli.options import add, out_folder
 
 LOG = "stdout"
 
@@ -11,7 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "A run lands in checkpoint/<name>/. The same command resumes it; --fresh starts it over."
     add(parser, "--config", "--set", "--name", "--fresh")
-    add(parser, "--out", metavar="FOLDER", default="checkpoint", help="folder of all runs (default: %(default)s)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        default="checkpoint",
+        help="folder of all runs (default: %(default)s)",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the whole experiment and stop")
 
 
@@ -31,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from rsml.data.options import check_source
     from rsml.run import Run
 
-    Run.of(experiment, options.out, options.fresh)
+    out_folder(str(Run.of(experiment, options.out, options.fresh).folder))
     check_source(experiment.data)
     from rsml.utils.quiet import start_tensorflow
 

@@ -50,7 +50,7 @@ def training_dataset(
     Args:
         samples: Images and labels.
         image_size: Side, or (height, width), that every image is stretched to.
-        batch_size: Images a batch.
+        batch_size: Images a batch, at most all there are.
         epochs: The epoch to stop before.
         start_epoch: The epoch to start with: 0, or where an interrupted run stopped.
         seed: Decides the orders and the augmentation.
@@ -65,6 +65,7 @@ def training_dataset(
         Dataset of (images, {"labels": labels, "index": index}): (batch, height, width, bands) float32 of 0 to 255,
         (batch, labels) float32, (batch,) int64 rows of `samples`.
     """
+    batch_size = min(batch_size, max(len(samples), 1))
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
