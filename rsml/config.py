@@ -22,7 +22,6 @@ from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
 from rsml.utils.settings import LARGEST_SEED, Settings, nearest, one_line
 
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=1000)]
 
@@ -140,7 +139,7 @@ class Evaluation(Settings):
         batch_size: Images a prediction step.
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
-        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on new
+        thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on
             images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.

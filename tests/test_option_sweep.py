@@ -19,9 +19,8 @@ STRANGE = [
     "[2,1]", "[0.5,NaN]", "[1,2,3]", '["a"]', '{"a":1}', '{"0.5":1}', '{"2":-1}', '{"0.5":NaN}', "[" * 3000, "(" * 300,
     '"a\\u0000b"', '["\\u0000"]', "caf\udce9", "scenes", "1" + "0" * 20, "a" * 300, "../..",
 ]  # fmt: skip
-OBJECTIVES = [
-    kind.model_fields["kind"].default for kind in typing.get_args(typing.get_args(typing.get_args(Objective)[0])[0])
-]
+CHOICES = typing.get_args(typing.get_args(typing.get_args(Objective)[0])[0])
+OBJECTIVES = [choice.model_fields["kind"].default for choice in CHOICES]
 
 
 def experiments():
@@ -79,9 +78,10 @@ def test_a_strange_value_is_accepted_or_refused_in_one_line(experiment, place):
     assert accepted < len(STRANGE) - 10
 
 
-@pytest.mark.parametrize(
-    "value", [object(), [None], {"a": object()}, 3 + 4j, float("nan"), 10**5000], ids=lambda value: type(value).__name__
-)
+WRONG_TYPES = [object(), [None], {"a": object()}, 3 + 4j, float("nan"), 10**5000]
+
+
+@pytest.mark.parametrize("value", WRONG_TYPES, ids=lambda value: type(value).__name__)
 def test_a_value_of_another_type_is_refused(value):
     for name in ("name", "seed", "data", "model", "methods", "objective", "training", "evaluation", "augment"):
         with pytest.raises(UserError):

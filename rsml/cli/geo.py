@@ -198,8 +198,8 @@ def _supervise(options: argparse.Namespace) -> int:
         f"{counted(done.tiles + left_out, 'tile')}: {done.tiles} with proportions, {left_out} left out"
         + f" ({reasons})" * bool(reasons)
     )
-    for name, share in sorted(done.proportions.items(), key=lambda item: -item[1]):
-        print(f"{name:>14} {100 * share:6.2f} %")
+    for name, part in sorted(done.proportions.items(), key=lambda item: -item[1]):
+        print(f"{name:>14} {100 * part:6.2f} %")
     if done.unknown:
         codes = ", ".join(f"{code} ({counted(number, 'pixel')})" for code, number in done.unknown.most_common(12))
         print(f"codes outside the classes, left out: {codes}")

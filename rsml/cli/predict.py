@@ -97,9 +97,7 @@ def run(options: argparse.Namespace) -> int:
         given = ",".join(f"{value:g}" for value in low_high[:3])
         raise UserError(f"--value-range: expected LOW,HIGH with LOW below HIGH, found {given}")
     if options.window and options.step and options.step > options.window:
-        raise UserError(
-            f"--step is {options.step}; expected 1 to {options.window} pixels, the window: more leaves gaps"
-        )
+        raise UserError(f"--step is {options.step}; expected {options.window} or less, the window: more leaves gaps")
     # All of this is known before TensorFlow takes its seconds.
     suffixes: tuple[str, ...] = image_index.SUFFIXES
     if options.map_all:

@@ -10,7 +10,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from rsml.tasks import Task
 from rsml.utils.settings import LARGEST_SEED, Settings
 
-
 LARGEST_BATCH = 65_536
 LARGEST_SIDE = 16_384
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
 from rsml.methods.base import LabelContext, Method, Places

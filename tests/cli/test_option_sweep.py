@@ -148,14 +148,10 @@ def test_a_strange_value_is_accepted_or_refused_in_one_line(attempt, case):
 
 @pytest.mark.parametrize("case", [c for c in ACTIONS if c[1].type in (out_file, out_folder, out_place)], ids=title)
 def test_an_output_is_checked_before_the_work(attempt, case):
-    wrong = ["x" * 300, "file/below", "/dev/null"]
-    for value in [
-        *wrong,
-        "folder" if case[1].type is out_file else None,
-        "file" if case[1].type is out_folder else None,
-    ]:
-        if value is not None:
-            assert attempt(words_with(*case, value)) is not None, value
+    kind = case[1].type
+    wrong = ["folder"] if kind is out_file else ["file"] if kind is out_folder else []
+    for value in ["x" * 300, "file/below", "/dev/null", *wrong]:
+        assert attempt(words_with(*case, value)) is not None, value
 
 
 def test_every_option_that_is_written_to_is_checked():
