@@ -140,7 +140,7 @@ class Evaluation(Settings):
         tune_thresholds: Choose each label's threshold on the validation part; else every threshold is 0.5.
         threshold_objective: What the chosen thresholds maximise.
         thresholds: A promise instead of thresholds of 0.5 or tuned ones: "recall>=0.95" or "precision>=0.9", kept on
-            images by conformal risk control on the validation part; for single-label data sets of classes, or none.
+            new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
