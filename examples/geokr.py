@@ -11,9 +11,7 @@ import argparse
 import rsml
 from rsml.config import Augment, Data, Experiment, Model, Training
 from rsml.data.options import Scenes
-from rsml.evaluation import multilabel_metrics
 from rsml.methods import GeoKR
-from rsml.prediction.scene_model import SceneModel
 
 
 def main() -> None:
@@ -50,8 +48,7 @@ def main() -> None:
             ),
             root=options.root,
         )
-        test = run.read_samples().part("test")
-        metrics = multilabel_metrics(test.labels, SceneModel.load(run.files.best).scores(test, 32))
+        metrics = run.metrics["test"]
         print(f"{name}: example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 

@@ -37,9 +37,9 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # Cut the model at its embedding; neighbours are the largest dot products of vectors of unit length.
-    model = rsml.load_model(run.files.best)
+    model = run.model()
     embed = keras.Model(model.input, model.get_layer("embedding").output)
-    samples = run.read_samples()
+    samples = run.samples
     vectors = {
         part: embed.predict(
             evaluation_dataset(samples.part(part), batch_size=32, **data.reading(), cache=data.cache), verbose=0

@@ -42,7 +42,7 @@ def main() -> None:
     )
     run = rsml.train(experiment, root=options.root)
 
-    test = run.read_samples().part("test")
+    test = run.samples.part("test")
     scores = SceneModel.load(run.files.best).scores(test, 32)
     truth, best = test.labels.argmax(axis=1), scores.argmax(axis=1)
     loss = ImprovedCrossEntropy(reduction=None)(test.labels, scores)

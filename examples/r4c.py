@@ -12,7 +12,6 @@ import numpy as np
 import rsml
 from rsml.config import Data, Experiment, Training
 from rsml.data.options import Scenes
-from rsml.evaluation import multilabel_metrics
 from rsml.methods import R4C
 from rsml.prediction.scene_model import SceneModel
 
@@ -39,13 +38,13 @@ def main() -> None:
     history = run.history
     print(history[["epoch", "feature_ranking", "label_ranking", "sample_ranking"]].round(2).to_string(index=False))
 
-    test = run.read_samples().part("test")
+    test = run.samples.part("test")
     scores = SceneModel.load(run.files.best).scores(test, 32)
     for labels, row in list(zip(test.labels, scores, strict=True))[:3]:
         names = np.array(test.label_names)
         ranked = ", ".join(f"{names[j]} {row[j]:.2f}" for j in np.argsort(-row)[:5])
         print(f"{' + '.join(names[labels > 0])}: {ranked}")
-    metrics = multilabel_metrics(test.labels, scores)
+    metrics = run.metrics["test"]
     print(f"example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 

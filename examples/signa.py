@@ -11,10 +11,8 @@ import argparse
 import rsml
 from rsml.config import Data, Experiment, Training
 from rsml.data.options import Scenes
-from rsml.evaluation import multilabel_metrics
 from rsml.layers import SIGNA
 from rsml.methods import Signa
-from rsml.prediction.scene_model import SceneModel
 
 
 def main() -> None:
@@ -36,15 +34,14 @@ def main() -> None:
     run = rsml.train(experiment, root=options.root)
 
     # The model is complete in itself: the layer in it still knows which labels listen to which.
-    model = rsml.load_model(run.files.best)
+    model = run.model()
     layer = next(layer for layer in model.layers if isinstance(layer, SIGNA))
-    names = run.read_samples().label_names
+    names = run.samples.label_names
     for name, row in zip(names, layer.graph, strict=True):
         others = ", ".join(f"{names[j]} ({row[j]:.2f})" for j in row.argsort()[::-1] if row[j])
         print(f"{name} listens to {others or 'no other label'}")
 
-    test = run.read_samples().part("test")
-    metrics = multilabel_metrics(test.labels, SceneModel.load(run.files.best).scores(test, 32))
+    metrics = run.metrics["test"]
     print(f"example F1 {metrics['example_f1']:.3f}, mAP {metrics['map_over_seen_labels']:.3f}")
 
 

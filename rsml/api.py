@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from rsml.utils.settings import Settings, nearest
 if TYPE_CHECKING:
     import keras
 
-Images = str | Path | Sequence[str | Path] | pd.DataFrame
+Images: TypeAlias = str | Path | Sequence[str | Path] | pd.DataFrame
 _WRITTEN_SHORT = ("methods", "objective")
 
 
@@ -47,7 +47,7 @@ def train(
     Returns:
         The run, with best.keras, metrics.json and predictions.csv in its folder.
 
-    Example:
+    Examples:
         >>> run = rsml.train("scenes", source="photos", image_size=32, methods=(), epochs=1, name="example")
         1/1 - ... - loss: ... - val_accuracy: ... - val_macro_f1: ...
         >>> run.metrics["test"]["accuracy"] <= 1
@@ -77,7 +77,7 @@ def images(paths: Images, size: int | tuple[int, int], **reading: Any) -> np.nda
     Returns:
         `(images, height, width, bands)` float32 of 0 to 255.
 
-    Example:
+    Examples:
         >>> batch = rsml.images("photos", size=32)
         >>> batch.shape, batch.dtype
         ((36, 32, 32, 3), dtype('float32'))

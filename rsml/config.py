@@ -86,9 +86,17 @@ class Training(Settings):
         class_weights: Weigh each label's positives by negatives / positives, or each class by its inverse frequency.
         monitor: Validation metric that chooses the best epoch; None is example_f1, or accuracy for single-label data.
         patience: Stop after this many epochs without a better `monitor`; None never stops early.
-        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": half precision where the processor or GPU
+            computes faster in it.
+        average: Serve the moving average of the weights with this momentum, such as 0.995; None serves the weights.
+        layer_decay: Factor on the backbone's rate for each twelfth of its layers, counted from the head.
+        accumulate: Batches whose gradients make one step.
+        sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
+            `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
         h5: Write the best model as best.h5 too.
+        save_every: Keep the state within an epoch too: every so many steps (500), or minutes ("10 min"). It changes no
+            result, and may be changed when a run is resumed.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
             "package.module:Class", or {"use": ..., "options": {...}}.
     """
@@ -116,9 +124,14 @@ class Training(Settings):
     class_weights: bool = False
     monitor: str | None = None
     patience: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    average: float | None = Field(None, gt=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    accumulate: PositiveInt = 1
+    sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
     h5: bool = False
+    save_every: Annotated[int, Field(ge=1, strict=True)] | Annotated[str, Field(pattern=r"^\d{1,6}(\.\d+)? ?min$")] | None = None
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
 
 
@@ -143,6 +156,9 @@ class Evaluation(Settings):
             new images by conformal risk control on the validation part; for single-label data sets of classes, or none.
         calibrate: Fit temperature (single-label) or Platt scaling (multi-label) on the validation part, so that a score
             of 0.8 means 80 %. Thresholds move along and no decision changes. Needs 100 validation images.
+        views: Flips and quarter turns of an image that scores are the mean of: 1, 2, 4, or 8 (square images). Measured
+            and predicted so; epochs are chosen by one view. Plain Keras serves one view.
+        page: Write report.html: all of the run on one page.
         resamples: Bootstrap resamples behind the 95 % intervals; 0 leaves the intervals out.
         figures: Draw the run's figures.
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
@@ -153,9 +169,17 @@ class Evaluation(Settings):
     threshold_objective: Literal["f1", "f2"] = "f1"
     thresholds: Annotated[str, pydantic.AfterValidator(_promise)] | None = None
     calibrate: bool = True
+    views: Literal[1, 2, 4, 8] = 1
+    page: bool = True
     resamples: int = Field(1000, ge=0, le=100_000)
     figures: bool = True
     bootstrap_chart: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind_of_thresholds(self) -> Evaluation:
+        if self.thresholds is not None and self.tune_thresholds:
+            raise ValueError("thresholds and tune_thresholds are two ways to choose them; keep one")
+        return self
 
 
 def _as_list(value: Any) -> list:
@@ -207,6 +231,14 @@ class Experiment(Settings):
             raise ValueError(f"methods {', '.join(kinds)} want different poolings ({', '.join(sorted(poolings))})")
         for method in self.methods:
             method.check(self.training.batch_size)
+        hard = [method.kind for method in self.methods if not method.takes_mixed_labels]
+        if self.objective is not None and self.objective.kind == "improved-cross-entropy":
+            hard.append(self.objective.kind)
+        if self.augment.mixes and hard:
+            raise ValueError(
+                f"augment.mixup and augment.cutmix make labels of shares, which {' and '.join(hard)} cannot learn "
+                "from; set both to 0"
+            )
         side = self.data.image_size
         check_shape(self.augment, (side, side, len(self.data.bands) if self.data.bands else 3))
         return self

@@ -24,6 +24,10 @@ _STEADY = ("constant", "step", "plateau")
 """Schedules whose rate at an epoch does not hang on how many there are in all."""
 
 
+_NO_DIFFERENCE = ("training.save_every",)
+"""Options that change no number of a run."""
+
+
 class RunFiles:
     """Where each file of a run lies, whether it is there yet or not."""
 
@@ -38,8 +42,11 @@ class RunFiles:
         self.metrics = folder / "metrics.json"
         self.predictions = folder / "predictions.csv"
         self.report = folder / "report.txt"
+        self.page = folder / "report.html"
+        self.made_with = folder / "made_with.json"
         self.figures = folder / "figures"
         self.export = folder / "export"
+        self.index = folder / "index"
         self.logs = folder / "logs"
         self.retrieval = folder / "retrieval"
         self.retrieval_metrics = folder / "retrieval.json"
@@ -52,7 +59,7 @@ class Run:
     Args:
         folder: The folder; it need not exist yet.
 
-    Example:
+    Examples:
         >>> run = rsml.Run.open("checkpoint/tiny")
         >>> sorted(run.metrics), sorted(run.metrics["test"])[:2]
         (['test', 'valid'], ['accuracy', 'balanced_accuracy'])
@@ -128,7 +135,7 @@ class Run:
     def grows(self, experiment: Experiment) -> bool:
         """Whether the experiment is this run's own with more epochs, under a schedule where one follows the other."""
         differences, training = self._differences(experiment), experiment.training
-        steady = training.schedule in _STEADY and not training.milestones
+        steady = training.schedule in _STEADY and not (training.milestones or training.sizes)
         return (
             set(differences) == {"training.epochs"}
             and experiment.training.epochs > differences["training.epochs"][0]
@@ -137,12 +144,13 @@ class Run:
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        return _differences(_with_new_defaults(_read_json(self.files.config)), experiment.dump())
+        found = _differences(_with_new_defaults(_read_config(self.files.config)), experiment.dump())
+        return {key: values for key, values in found.items() if key not in _NO_DIFFERENCE}
 
     @property
     def experiment(self) -> Experiment:
         """The experiment this run was made with."""
-        return Experiment.parse(_read_json(self.files.config), str(self.files.config))
+        return Experiment.parse(_read_config(self.files.config), str(self.files.config))
 
     @property
     def samples(self) -> Samples:
@@ -173,7 +181,7 @@ class Run:
     def model(self) -> keras.Model:
         """The best model: raw images `(batch, height, width, 3)` of 0 to 255, as `rsml.images` reads, to probabilities.
 
-        Example:
+        Examples:
             >>> model = rsml.Run.open("checkpoint/tiny").model()
             >>> model.predict(rsml.images("photos", size=32), verbose=0).shape
             (36, 3)
@@ -252,6 +260,20 @@ class Run:
 
 def _read_json(path: Path) -> dict[str, Any]:
     kept: dict[str, Any] = read_json(path, advice="start the run over with --fresh")
+    return kept
+
+
+# Names that meant Keras's networks before there were torchvision's.
+_MEANT_KERAS = {"resnet50": "ResNet50", "resnet101": "ResNet101"}
+_MEANT_KERAS |= {f"convnext_{size}": f"ConvNeXt{size.title()}" for size in ("tiny", "small", "base", "large")}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A kept config; where it is older than the backbones of torchvision, its names are written as they are now."""
+    kept = _read_json(path)
+    model = kept.get("model")
+    if isinstance(model, dict) and "head" not in model and model.get("backbone") in _MEANT_KERAS:
+        model["backbone"] = f"keras:{_MEANT_KERAS[model['backbone']]}"
     return kept
 
 

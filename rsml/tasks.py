@@ -65,7 +65,7 @@ class TaskRow:
         module, _, name = getattr(self, field).partition(":")
         return getattr(importlib.import_module(module), name)
 
-    def measure(self, labels: np.ndarray, scores: np.ndarray, thresholds: Any = 0.5) -> dict[str, Any]:
+    def measure(self, labels: Any, scores: Any, thresholds: Any = 0.5) -> dict[str, Any]:
         """All metrics, those of each label included.
 
         Args:
@@ -79,7 +79,7 @@ class TaskRow:
     def decide(self, scores: np.ndarray, thresholds: Any = 0.5) -> np.ndarray:
         """0/1 decisions of scores `(..., labels)`: what passes its threshold, or the one largest.
 
-        Example:
+        Examples:
             >>> task("multi-label").decide(np.array([0.2, 0.7, 0.6])).tolist()
             [0, 1, 1]
             >>> task("single-label").decide(np.array([0.2, 0.7, 0.6])).tolist()
@@ -189,7 +189,7 @@ TASKS: dict[str, TaskRow] = {
 def task(name: str) -> TaskRow:
     """The row of a task; refuses one that there is not.
 
-    Example:
+    Examples:
         >>> task("single-label").monitor
         'accuracy'
     """

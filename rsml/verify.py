@@ -101,7 +101,7 @@ def _division(folder: Path) -> list[Finding]:
         found,
         folder / _TABLE,
         again,
-        lambda path: samples.append(Samples.read_csv(path, root=root, task=about.get("task"))),
+        lambda path: samples.append(Samples.read_csv(path, root=root, task=about.get("task", "multi-label"))),
     )
     for file in samples[0].files if samples else []:
         if not os.path.isfile(file):

@@ -125,3 +125,11 @@ def test_a_config_argument_that_is_needed_is_asked_for():
         load_config(SIGNA)
     with pytest.raises(UserError, match=r"'backbone' is 'resnet99'"):
         load_config(SIGNA, ["folder=x", "backbone=resnet99"])
+
+
+@pytest.mark.parametrize("settings", [["methods=grn"], ["methods=r4c"], ["objective=improved-cross-entropy"]])
+def test_mixed_labels_are_refused_where_they_cannot_be_learned_from(settings):
+    experiment = load_config(SIGNA.with_name("scenes.py"))
+    mixed, _ = override(experiment, ["methods=plain", "augment.mixup=0.2"])
+    with pytest.raises(UserError, match="cannot learn"):
+        override(mixed, settings)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from rsml.config import Experiment, Training
+from rsml.config import Experiment, Model, Training
 from rsml.data.samples import Samples
 from rsml.run import Run
 from rsml.utils.errors import UserError
@@ -24,6 +24,23 @@ def test_an_option_that_came_later_is_no_difference(tmp_path):
     assert Run.start(Experiment(name="a"), tmp_path).folder == run.folder
     with pytest.raises(UserError, match=r"training.h5: false there, true now"):
         Run.start(Experiment(name="a", training=Training(h5=True)), tmp_path)
+
+
+def test_an_old_run_of_kerass_resnet_is_still_one(tmp_path):
+    def kept_with(name: str) -> Run:
+        run = Run.start(Experiment(name=name, model=Model(backbone="resnet50")), tmp_path)
+        kept = json.loads(run.config.read_text())
+        if name == "old":
+            del kept["model"]["head"]
+        run.config.write_text(json.dumps(kept))
+        return run
+
+    old = kept_with("old")
+    assert old.experiment().model.backbone == "keras:ResNet50"
+    with pytest.raises(UserError, match=r'model.backbone: "keras:ResNet50" there, "resnet50" now'):
+        Run.start(Experiment(name="old", model=Model(backbone="resnet50")), tmp_path)
+    Run.start(Experiment(name="old", model=Model(backbone="keras:ResNet50")), tmp_path)
+    assert kept_with("new").experiment().model.backbone == "resnet50"
 
 
 def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
@@ -76,5 +93,5 @@ def test_samples_come_back_and_may_have_moved(tmp_path):
 def test_a_broken_config_is_one_line(tmp_path):
     run = Run.start(Experiment(name="a"), tmp_path)
     run.files.config.write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not readable"):
+    with pytest.raises(UserError, match=r"config.json: damaged"):
         _ = run.experiment

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Divides, and prints how many images of each label are where."""
-    from rsml.config import Division, read_division
+    from rsml.config import read_division
+    from rsml.data.options import Division
 
     given = {key: getattr(options, key) for key in Division.model_fields}
     given = {key: value for key, value in given.items() if value is not None}

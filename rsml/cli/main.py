@@ -12,7 +12,10 @@ from rsml.cli.faults import run
 from rsml.cli.parser import Parser
 from rsml.utils.errors import UserError
 
-VERBS = ("train", "predict", "divide", "compare", "test", "retrieve", "export", "geo", "convert", "check")
+VERBS = (
+    "train", "predict", "test", "compare", "average", "report", "explain",
+    "divide", "retrieve", "export", "geo", "convert", "check", "serve",
+)  # fmt: skip
 """Each is a file of this folder: `add_arguments(parser)`, `run(options)`, a first line that is its help, and, where its
 results are what it logs, `LOG = "stdout"`."""
 

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where scores and decisions go (default: predictions.csv here, or in the run folder); of maps, a folder",
     )
     add(parser, "--json", help="print JSON instead of tables: one line an image, or one object of metrics")
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 2, 4, 8),
+        help="score the mean over so many flips and quarter turns of each image (default: as its run was measured)",
+    )
     parser.add_argument(
         "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
     )
@@ -116,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
     from rsml.prediction.scene_model import open_model
 
     model, of = open_model(source, options.trust, names)
+    if options.views:
+        model = replace(model, views=options.views)
     if not images:
         return _measure(options, model, of)
     return _label_or_map(options, model, of, images, suffixes)

@@ -53,8 +53,8 @@ def read_scored(folder: str, split: str, root: str | None = None, trust: bool = 
     if not len(samples):
         raise UserError(f"{run.folder}: its {split} part is empty; choose another with --split")
     names = samples.label_names
-    scores = _kept_scores(run, samples.paths, names)
-    thresholds = _kept_thresholds(run, split, names)
+    scores = kept_scores(run, samples.paths, names)
+    thresholds = kept_thresholds(run, split, names)
     if scores is None or thresholds is None:
         from rsml.prediction.scene_model import SceneModel
 
@@ -234,7 +234,7 @@ def as_plain(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Seque
     }
 
 
-def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+def kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
     """The scores in predictions.csv, if they are of just these images and labels."""
     import pandas as pd
 
@@ -249,7 +249,7 @@ def _kept_scores(run: Run, paths: np.ndarray, names: Sequence[str]) -> np.ndarra
     return kept[columns].to_numpy(dtype=float)
 
 
-def _kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | None:
+def kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | None:
     """The thresholds the run was measured with; 0.5 where its task has none."""
     import numpy as np
 

@@ -7,9 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from rsml.data.augment_options import COLOUR_OPERATIONS, Augment, Range, check_shape
+from rsml.data.distort import distort
+from rsml.data.geometry import affine, crop, erase
 
 # ITU-R 601 luma as torchvision rounds it (rgb_to_grayscale); the three do not sum to one there either.
 LUMA = (0.2989, 0.587, 0.114)
+# Every further operation draws from a seed of its own, so that switching it on leaves all else as it was.
+_CROP, _DISTORT, _ERASE = 101, 102, 103
 
 
 class Factors(NamedTuple):
@@ -80,7 +84,14 @@ def augment(image: tf.Tensor, options: Augment, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         (height, width, bands) float32, values 0 to 255.
     """
-    return apply_factors(image, options, draw_factors(options, seed))
+    seed = tf.convert_to_tensor(seed, tf.int64)
+    check_shape(options, tuple(image.shape))
+    if options.crop:
+        image = crop(image, options.crop, options.crop_ratio, seed + _CROP)
+    image = apply_factors(image, options, draw_factors(options, seed))
+    if options.randaugment:
+        image = distort(image, options.randaugment, seed + _DISTORT)
+    return erase(image, options.erase, seed + _ERASE) if options.erase else image
 
 
 def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Tensor:
@@ -94,7 +105,8 @@ def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Te
         image = tf.ensure_shape(tf.image.rot90(image, factors.quarters), image.shape)
     image = tf.cast(image, tf.float32)
     if options.rotation or options.width_shift or options.height_shift:
-        image = _rotate_and_shift(image, factors.angle, factors.shift_x, factors.shift_y)
+        cosine, sine = tf.cos(factors.angle), tf.sin(factors.angle)
+        image = affine(image, ((cosine, -sine), (sine, cosine)), (factors.shift_x, factors.shift_y))
     image = _jitter_colour(image, colour_operations(options), factors)
     if options.greyscale:
         image = tf.cond(factors.greyscale, lambda: _saturate(image, tf.constant(0.0)), lambda: image)
@@ -145,26 +157,3 @@ def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     matrix = _blend(np.eye(3 * together, dtype="float32"), to_grey, factor)
     mixed = tf.reshape(image, [-1, 3 * together]) @ matrix
     return _clip(tf.reshape(mixed, image.shape))
-
-
-def _rotate_and_shift(image: tf.Tensor, angle: tf.Tensor, shift_x: tf.Tensor, shift_y: tf.Tensor) -> tf.Tensor:
-    """Rotate counter-clockwise about the centre, then shift; bilinear, pixels from outside repeat the nearest edge.
-
-    The transform maps where a pixel goes to where it comes from: source = centre + R (target - centre - shift).
-    """
-    height, width, _ = image.shape
-    cosine, sine = tf.cos(angle), tf.sin(angle)
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    from_x = centre_x + shift_x * width
-    from_y = centre_y + shift_y * height
-    offset_x = centre_x - cosine * from_x + sine * from_y
-    offset_y = centre_y - sine * from_x - cosine * from_y
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack([cosine, -sine, offset_x, sine, cosine, offset_y, 0.0, 0.0])[None],
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
-    return tf.ensure_shape(moved[0], image.shape)

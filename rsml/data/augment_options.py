@@ -12,12 +12,31 @@ COLOUR_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 Range = tuple[float, float]
 
 
+class RandAugment(Settings):
+    """How many distortions an image gets, and how strong they are.
+
+    Each is drawn evenly from: none, brightness, contrast, saturation (RGB only), sharpness, posterize, solarize,
+    stretch of every band to the whole range, rotation, shear and shift along either axis. Histogram equalisation, which
+    the paper has too, is left out: it destroys what tells water from asphalt.
+
+    Args:
+        operations: Distortions an image, one after another.
+        magnitude: From 0 (nothing) to 1: factors of 0.1 to 1.9, 30 degrees, shear by 0.3, shift by a third.
+
+    Reference: Cubuk et al., RandAugment, 2020.
+    """
+
+    operations: int = pydantic.Field(2, ge=1, le=8)
+    magnitude: float = pydantic.Field(0.5, ge=0, le=1)
+
+
 class Augment(Settings):
     """What may be done to a training image, and how strongly. The default flips and does nothing else.
 
     The colour operations have torchvision's meaning (`ColorJitter`, `RandomGrayscale`) on images of 0 to 255, in a
-    random order, clipped to [0, 255] after each. Geometry comes first (flips and quarter turns, then rotation and shift
-    in one resampling), then the colour jitter, then the random greyscale.
+    random order, clipped to [0, 255] after each. Geometry comes first (the crop, flips and quarter turns, then rotation
+    and shift in one resampling), then the colour jitter, the random greyscale, RandAugment and the erasing; images are
+    mixed last, within their batch.
 
     Args:
         horizontal_flip: Mirror left and right with probability one half.
@@ -33,6 +52,14 @@ class Augment(Settings):
         rotation: Largest angle in degrees, to either side. Pixels from outside repeat the nearest edge.
         width_shift: Largest shift to either side, as a fraction of the width.
         height_shift: Largest shift up or down, as a fraction of the height.
+        crop: Share of the area that is cut out and stretched to the whole image: a range, such as (0.7, 1), or None.
+        crop_ratio: Range of the cut's width to its height.
+        randaugment: Further distortions, `{"operations": 2, "magnitude": 0.5}`, or None.
+        erase: Probability of filling a rectangle of 2 to 20 % of the image with noise.
+        mixup: Alpha of MixUp, such as 0.2; 0: off. Labels become shares, which terms that rank or compare labels
+            (GRN, R4C) cannot take.
+        cutmix: Alpha of CutMix, such as 1; 0: off.
+        mixed: Fraction of the images that are mixed, where either is on.
 
     Reference: `torchvision.transforms.ColorJitter` and `RandomGrayscale`.
     """
@@ -48,6 +75,18 @@ class Augment(Settings):
     rotation: float = pydantic.Field(0.0, ge=0.0, le=180.0)
     width_shift: float = pydantic.Field(0.0, ge=0.0, lt=1.0)
     height_shift: float = pydantic.Field(0.0, ge=0.0, lt=1.0)
+    crop: Range | None = None
+    crop_ratio: Range = (1.0, 1.0)
+    randaugment: RandAugment | None = None
+    erase: float = pydantic.Field(0.0, ge=0.0, le=1.0)
+    mixup: float = pydantic.Field(0.0, ge=0.0, le=100.0)
+    cutmix: float = pydantic.Field(0.0, ge=0.0, le=100.0)
+    mixed: float = pydantic.Field(1.0, ge=0.0, le=1.0)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become shares."""
+        return bool((self.mixup or self.cutmix) and self.mixed)
 
     @pydantic.field_validator("brightness", "contrast", "saturation", mode="before")
     @classmethod
@@ -64,6 +103,14 @@ class Augment(Settings):
     def _ordered(cls, value: Range | None) -> Range | None:
         if value is not None and not 0.0 <= value[0] <= value[1] < math.inf:
             raise ValueError(f"expected a range (low, high) with 0 <= low <= high, such as (0.6, 1.4), got {value}")
+        return value
+
+    @pydantic.field_validator("crop", "crop_ratio")
+    @classmethod
+    def _positive(cls, value: Range | None, field: pydantic.ValidationInfo) -> Range | None:
+        most = 1.0 if field.field_name == "crop" else 10.0
+        if value is not None and not 0.01 <= value[0] <= value[1] <= most:
+            raise ValueError(f"expected a range (low, high) with 0.01 <= low <= high <= {most:g}, got {value}")
         return value
 
 

@@ -73,8 +73,12 @@ def kind_of(data: bytes) -> str | None:
     return None
 
 
-def read_raster(data: bytes) -> Raster:
+def read_raster(data: bytes, max_pixels: int = MAX_PIXELS) -> Raster:
     """Decode the first frame or page of an image file.
+
+    Args:
+        data: The content of the file.
+        max_pixels: What declares more is refused before it is decoded.
 
     Raises:
         Refused: It is no image, or too large.
@@ -85,21 +89,21 @@ def read_raster(data: bytes) -> Raster:
         found = FOREIGN_STARTS.get(data[:4], f"a file that starts with {data[:8]!r}")
         raise Refused(f"not an image: expected {FORMATS}, found {found}")
     if kind == "TIFF":
-        return _read_tiff(data)
+        return _read_tiff(data, max_pixels)
     turned = any(mark in data for mark in ORIENTATION_MARKS)
     if kind == "JPEG" and not turned and data.endswith(b"\xff\xd9"):
         # libjpeg fills up a truncated image with grey and only warns; without an end marker, Pillow reads, and minds.
-        _check_size(*_jpeg_size(data), data)
+        _check_size(*_jpeg_size(data), data, max_pixels)
         values = imagecodecs.jpeg8_decode(data)
         if values.ndim == 2 or values.shape[2] == 3:
             return Raster(_with_bands(values))
     if kind == "PNG":
         # Pillow reduces 16-bit colours to 8 bits without a word, imagecodecs does not.
         width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
-        _check_size(width, height, data, depth / 8 * {0: 1, 2: 3, 4: 2, 6: 4}.get(colours, 3))
+        _check_size(width, height, data, max_pixels, depth / 8 * {0: 1, 2: 3, 4: 2, 6: 4}.get(colours, 3))
         values = _with_bands(imagecodecs.png_decode(data))
         return Raster(turn(values, _exif_orientation(data) if turned else 1), alpha=values.shape[2] in (2, 4))
-    return _read_with_pillow(data)
+    return _read_with_pillow(data, max_pixels)
 
 
 def turn(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -117,10 +121,10 @@ def _with_bands(values: np.ndarray) -> np.ndarray:
     return values[..., None] if values.ndim == 2 else values
 
 
-def _check_size(width: int, height: int, data: bytes, pixel_bytes: float = 3) -> None:
+def _check_size(width: int, height: int, data: bytes, max_pixels: int, pixel_bytes: float = 3) -> None:
     """Refuses what is declared before anything is decoded."""
     size = width * height * pixel_bytes
-    if width * height > MAX_PIXELS or size > MAX_BYTES:
+    if width * height > max_pixels or size > MAX_BYTES:
         raise Refused(f"{width} x {height} pixels are too many for one scene: cut the raster into tiles")
     if width < 1 or height < 1:
         raise Refused(f"declares {width} x {height} pixels: damaged")
@@ -144,10 +148,10 @@ def _exif_orientation(data: bytes) -> int:
         return image.getexif().get(0x0112, 1)
 
 
-def _read_with_pillow(data: bytes) -> Raster:
+def _read_with_pillow(data: bytes, max_pixels: int) -> Raster:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS.upper().split(", ")) as image:
-            _check_size(*image.size, data, len(image.getbands()))
+            _check_size(*image.size, data, max_pixels, len(image.getbands()))
             orientation = image.getexif().get(0x0112, 1)
             plain = image.mode in ("L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;16")
             upright = image if plain else image.convert("RGB")
@@ -203,7 +207,7 @@ def _tiff_pages(data: bytes) -> list[Tags]:
     return pages
 
 
-def _read_tiff(data: bytes) -> Raster:
+def _read_tiff(data: bytes, max_pixels: int) -> Raster:
     pages = _tiff_pages(data)
     tags = pages[0]
     bits = tags.get(BITS, (1,))[0]
@@ -211,13 +215,13 @@ def _read_tiff(data: bytes) -> Raster:
     bands = tags.get(SAMPLES, (1,))[0] * len(used)
     # A tile is decoded whole, however little of it the image needs.
     width, height = (max(pages[page].get(tag, (0,))[0] for page in used for tag in pair) for pair in (WIDTHS, HEIGHTS))
-    _check_size(width, height, data, max(bits, 1) / 8 * bands)
+    _check_size(width, height, data, max_pixels, max(bits, 1) / 8 * bands)
     if bands > MAX_BANDS:
         raise Refused(f"declares {bands} bands; expected at most {MAX_BANDS}")
     photometric = tags.get(PHOTOMETRIC, (_BLACK_IS_ZERO,))[0]
     compression = tags.get(COMPRESSION, (1,))[0]
     if bits < 8 or compression in (2, 3, 4):  # bilevel, and fax codes
-        return _read_with_pillow(data)
+        return _read_with_pillow(data, max_pixels)
     layers = [_tiff_values(data, tags, page) for page in used]
     values = layers[0] if len(layers) == 1 else np.concatenate(layers, axis=-1)
     if photometric == _PALETTE:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rsml.data.decoders import Raster, Refused, kind_of, read_raster
+from rsml.data.decoders import MAX_PIXELS, Raster, Refused, kind_of, read_raster
 from rsml.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,22 @@ def decode_bytes(
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
     path: str | Path = "<bytes>",
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Decode the content of an image file; see `decode`. The path only serves to name the file in an error."""
+    """Decode the content of an image file; see `decode`.
+
+    Args:
+        data: The content.
+        bands: As in `decode`.
+        value_range: As in `decode`.
+        path: Only serves to name the file in an error.
+        max_pixels: What declares more is refused before it is decoded.
+    """
     check_choices(bands, value_range)
     if not data:
         raise ImageError(path, "the file is empty")
     try:
-        raster = read_raster(data)
+        raster = read_raster(data, max_pixels)
         values = _choose(raster, bands, path)
         values = to_uint8(values, raster, value_range, path)
     except Refused as refusal:

@@ -13,6 +13,7 @@ import rsml.data.augment as augmentation
 from rsml.data.augment_options import Augment, check_shape
 from rsml.data.image_cache import cached_images
 from rsml.data.images import ImageError, check_choices, decode, decode_bytes, find_bad, resize
+from rsml.data.mixing import mix
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
 from rsml.utils.progress import progress_bar
@@ -33,6 +34,7 @@ def training_dataset(
     batch_size: int,
     epochs: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     seed: int = 0,
     augment: Augment | None = None,
     cache: str | Path | None = None,
@@ -53,6 +55,7 @@ def training_dataset(
         batch_size: Images a batch, at most all there are.
         epochs: The epoch to stop before.
         start_epoch: The epoch to start with: 0, or where an interrupted run stopped.
+        start_step: Batches of that epoch to leave out, which an interrupted run has had.
         seed: Decides the orders and the augmentation.
         augment: What is done to the images at random. None: nothing.
         cache: "memory", or a folder, to decode every image once; a folder serves later runs too. None: decode anew.
@@ -73,6 +76,8 @@ def training_dataset(
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
+    if not 0 <= start_step < max(batches, 1):
+        raise UserError(f"start_step: expected 0 to {batches - 1} (the steps of an epoch), got {start_step}")
     read = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
     labels = tf.constant(samples.labels, tf.float32)
 
@@ -85,23 +90,30 @@ def training_dataset(
         key = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64, alg="philox")
         return tf.data.Dataset.from_tensor_slices(filled).map(lambda row: (key, row))
 
-    def load(key: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(key: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         def real() -> tf.Tensor:
             return read(row) if augment is None else augmentation.augment(read(row), augment, tf.stack([key, row]))
 
         def filling() -> tf.Tensor:
             return tf.zeros(shape, tf.uint8 if augment is None else tf.float32)
 
-        return tf.ensure_shape(tf.cond(row >= 0, real, filling), shape), row
+        return tf.ensure_shape(tf.cond(row >= 0, real, filling), shape), row, key
 
-    def finish(images: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def finish(images: tf.Tensor, rows: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         real = tf.math.count_nonzero(rows >= 0)
         rows = rows[:real]
-        return tf.cast(images[:real], tf.float32), {"labels": tf.gather(labels, rows), "index": rows}
+        images, of_batch = tf.cast(images[:real], tf.float32), tf.gather(labels, rows)
+        if augment is not None and augment.mixes:
+            # Rows are distinct within an epoch, so the first one makes the seed the batch's own.
+            seed_of_batch = tf.stack([keys[0], rows[0]])
+            images, of_batch = mix(
+                images, of_batch, seed_of_batch, mixup=augment.mixup, cutmix=augment.cutmix, share=augment.mixed
+            )
+        return images, {"labels": of_batch, "index": rows}
 
-    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch)
+    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch).skip(start_step * batch_size)
     dataset = dataset.map(load, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True).map(finish)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches * (epochs - start_epoch)))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches * (epochs - start_epoch) - start_step))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -279,12 +291,12 @@ def image_reader(
 
     def read(file: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(in_python, [tf.io.read_file(file), file], tf.uint8)
-        return tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
+        return tf.ensure_shape(image, shape) if antialias else plain_resize(image, shape)
 
     return read
 
 
-def _plain_resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+def plain_resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Resize (any, any, bands) uint8 without antialiasing, where it is not of that size already."""
     height, width, channels = shape
     image = tf.ensure_shape(image, [None, None, channels])
@@ -314,7 +326,7 @@ def _readable(
 
     def load(row: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, reason = tf.numpy_function(attempt, [file], [tf.uint8, tf.string])
-        image = tf.ensure_shape(image, shape) if antialias else _plain_resize(image, shape)
+        image = tf.ensure_shape(image, shape) if antialias else plain_resize(image, shape)
         return image, row, file, tf.ensure_shape(reason, [])
 
     def record(row: np.int64, file: bytes, reason: bytes) -> bool:

@@ -282,6 +282,6 @@ def _number(value: Any) -> int | float | None:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
-def _check_width(values: ArrayLike | Sequence[str], width: int, what: str) -> None:
+def _check_width(values: Any, width: int, what: str) -> None:
     if len(values) != width:
         raise EvaluationError(f"{len(values)} {what} do not fit {width} columns of scores: give one for each")

@@ -15,7 +15,8 @@ from rsml.layers import SIGNA, LabelGraphClassifier
 def portable(model: keras.Model) -> keras.Model:
     """Returns a model of the same outputs, fit for conversion; the given one stays as it is.
 
-    Label graphs become constants. Layers of half precision become float32, which mobile runtimes want.
+    Label graphs become constants, and GELU is written out. Layers of half precision become float32, which mobile
+    runtimes want.
     """
     if not any(map(_needs_change, model.layers)):
         return model
@@ -32,7 +33,13 @@ def kept_in_float(model: keras.Model) -> list[str]:
 
 
 def _needs_change(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, SIGNA | LabelGraphClassifier) or layer.compute_dtype in ("float16", "bfloat16")
+    if isinstance(layer, SIGNA | LabelGraphClassifier) or _is_gelu(layer):
+        return True
+    return layer.compute_dtype in ("float16", "bfloat16")
+
+
+def _is_gelu(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.gelu
 
 
 def _portable_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -40,6 +47,8 @@ def _portable_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         return PortableSIGNA(layer)
     if isinstance(layer, LabelGraphClassifier):
         return _constant_classifier(layer)
+    if _is_gelu(layer):
+        return PortableGELU(name=layer.name, dtype="float32")
     if _needs_change(layer):
         return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
     return layer
@@ -53,6 +62,14 @@ def _constant_classifier(layer: LabelGraphClassifier) -> keras.layers.Dense:
     dense.build((None, width))
     dense.set_weights([kernel])
     return dense
+
+
+class PortableGELU(keras.layers.Layer):
+    """GELU by the error function; Keras takes its complement, which ONNX does not have."""
+
+    def call(self, x: Any) -> Any:
+        """The same numbers as `keras.activations.gelu`, to float precision."""
+        return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
 
 
 class PortableSIGNA(keras.layers.Layer):

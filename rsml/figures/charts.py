@@ -6,6 +6,7 @@ Nothing here touches pyplot or matplotlib's settings, so that a notebook's own f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -250,8 +251,8 @@ def precision_recall(
             right = (kept & truth[:, column]).sum()
             if kept.any():
                 axes.plot(right / total, right / kept.sum(), "o", color=ORANGE, markersize=4.5, zorder=4)
-            place = {"x": 0.06, "y": 0.07} if averages[column] > 0.4 else {"x": 0.55, "y": 0.8}
-            axes.text(s=f"AP {100 * averages[column]:.1f}\nn = {total}", fontsize=7.5, color=DARK, **place)
+            place = (0.06, 0.07) if averages[column] > 0.4 else (0.55, 0.8)
+            axes.text(*place, f"AP {100 * averages[column]:.1f}\nn = {total}", fontsize=7.5, color=DARK)
         else:
             axes.text(0.5, 0.5, "never occurs", ha="center", va="center", fontsize=7.5, color=DARK)
         axes.set(xlim=(-0.02, 1.03), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
@@ -280,7 +281,7 @@ def bootstrap_chart(intervals: Interval | Mapping[str, Interval], metric: str = 
     for (name, interval), colour in zip(several.items(), colours(len(several)), strict=True):
         label = f"{name}  {interval}".strip()
         axes.axvspan(100 * interval.low, 100 * interval.high, color=colour, alpha=0.13, linewidth=0)
-        axes.hist(samples[name], bins=edges, color=colour, alpha=0.75, label=label)
+        axes.hist(samples[name], bins=edges.tolist(), color=colour, alpha=0.75, label=label)
         axes.axvline(100 * interval.value, color=colour, linewidth=1.6)
     level = next(iter(several.values())).level
     resamples = len(next(iter(several.values())).samples)
@@ -340,7 +341,8 @@ def tsne(features: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> np.
     """
     from sklearn.manifold import TSNE  # Loads half of scikit-learn: only when asked for.
 
-    features = np.asarray(features, dtype=np.float32).reshape(len(features), -1)
+    features = np.asarray(features, dtype=np.float32)
+    features = features.reshape(len(features), -1)
     if len(features) < 3:
         raise EvaluationError(f"a map of features needs at least 3 images, found {len(features)}")
     options = {"perplexity": min(perplexity, (len(features) - 1) / 3), "random_state": seed}
@@ -375,18 +377,20 @@ def feature_map(
         for place, column in enumerate(seen):
             own = points[labels == column]
             marker = "osD^v"[(place // 20) % 5]
-            axes.scatter(*own.T, s=16, color=shades[place], marker=marker, linewidths=0, label=label_names[column])
+            look: Any = {"color": shades[place], "marker": marker, "label": label_names[column]}
+            axes.scatter(own[:, 0], own[:, 1], s=16, linewidths=0, **look)
         bare_frame(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, ncols=1 + len(seen) // 32)
         centres = np.array([np.median(points[labels == column], axis=0) for column in seen]).reshape(-1, 2)
         dark = [tuple(0.6 * part for part in shade[:3]) for shade in shades]
-        annotate(figure, axes, *centres.T, [label_names[column] for column in seen], colours=dark, on_top=True)
+        across, up = centres.T
+        annotate(figure, axes, across, up, [label_names[column] for column in seen], colours=dark, on_top=True)
         return figure
     figure, panels = small_multiples(len(columns), columns=min(4, len(columns)), width=2.9, height=2.8)
     for axes, column in zip(panels, columns, strict=True):
         own = labels[:, column] > 0
-        axes.scatter(*points[~own].T, s=7, color="#d5d9dd", linewidths=0)
-        axes.scatter(*points[own].T, s=9, color=BLUE, linewidths=0)
+        for some, size, colour in ((~own, 7, "#d5d9dd"), (own, 9, BLUE)):
+            axes.scatter(points[some, 0], points[some, 1], s=size, color=colour, linewidths=0)
         axes.set_title(f"{label_names[column]} ({int(own.sum())})", fontsize=10)
         bare_frame(axes)
     return figure

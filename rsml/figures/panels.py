@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from rsml.evaluation.checks import EvaluationError, check_multilabel, check_singlelabel, check_threshold
@@ -93,8 +94,9 @@ def mistakes_sheet(
     rows = max(1, math.ceil(len(mistakes) / columns))
     lines = max((int(m.predicted is not None) + int(m.missed is not None) for m in mistakes), default=1)
     height = 2.15 + 0.2 * lines + (0.05 if titles else 0)
-    figure = Figure(figsize=(columns * 1.95 + 0.2, rows * height + 0.35), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    figure = Figure(
+        figsize=(columns * 1.95 + 0.2, rows * height + 0.35), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+    )
     if not mistakes:
         figure.text(0.5, 0.5, "no mistake", ha="center", va="center", fontsize=12)
         return figure
@@ -159,8 +161,8 @@ def score_panel(
     top = min(top, truth.shape[1])
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(columns * 5.6, rows * 1.95 + 0.35), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
+    figure = Figure(figsize=(columns * 5.6, rows * 1.95 + 0.35), layout=layout)
     grid = figure.subplots(rows, 3 * columns, squeeze=False, width_ratios=[1.35, 1.7, 2.5] * columns)
     for axes in grid.ravel()[3 * len(images) :]:
         axes.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def draw_figures(
         "learning_curves": lambda: charts.learning_curves(history, best=best_epoch) if len(history) else None,
         "bootstrap": lambda: charts.bootstrap_chart(interval, row.monitor) if interval else None,
     }
-    if part is not None:
+    if part is not None and scores is not None and thresholds is not None and summary is not None:
         measured = Measured(samples, part, scores, thresholds, summary, graph_threshold)
-        drawn |= {name: lambda draw=_FIGURES[name]: draw(measured) for name in row.figures}
+        drawn |= {name: partial(_FIGURES[name], measured) for name in row.figures}
     for name, draw in drawn.items():
         # A training of a night must not end in the fault of a picture.
         try:

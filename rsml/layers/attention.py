@@ -58,7 +58,7 @@ class SelfAttention(_Attention):
 
     Input and output shape: `(batch, tokens, channels)`.
 
-    Example:
+    Examples:
         >>> SelfAttention(heads=2)(keras.ops.ones((1, 5, 8))).shape
         TensorShape([1, 5, 8])
 
@@ -125,7 +125,7 @@ class WindowAttention(_Attention):
 
     Input and output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> WindowAttention(heads=2, window=4, shift=2)(keras.ops.ones((1, 9, 7, 8))).shape
         TensorShape([1, 9, 7, 8])
 
@@ -211,8 +211,8 @@ def _roll(x: Any, shifts: tuple[int, ...]) -> Any:
     for axis, shift in enumerate(shifts, start=1):
         size = x.shape[axis]
         if shift % size:
-            before = (slice(None),) * axis
-            x = ops.concatenate([x[(*before, slice(shift, size))], x[(*before, slice(0, shift))]], axis)
+            first, rest = ((slice(None),) * axis + (part,) for part in (slice(shift, size), slice(0, shift)))
+            x = ops.concatenate([x[first], x[rest]], axis)
     return x
 
 
@@ -227,13 +227,13 @@ def _relative_places(window: int) -> np.ndarray:
 @cache
 def _mask(height: int, width: int, window: int, shifts: tuple[int, ...]) -> np.ndarray:
     """`(windows, 1, tokens, tokens)`: -100 between tokens that only the shift brought together."""
-    region = np.zeros((height, width))
+    region: np.ndarray = np.zeros((height, width))
     for count, (rows, columns) in enumerate(
         (rows, columns)
         for rows in (slice(0, -window), slice(-window, -shifts[0]), slice(-shifts[0], None))
         for columns in (slice(0, -window), slice(-window, -shifts[1]), slice(-shifts[1], None))
     ):
         region[rows, columns] = count
-    region = region.reshape(height // window, window, width // window, window).transpose(0, 2, 1, 3)
-    region = region.reshape(-1, 1, window * window)
-    return np.where(region != region.transpose(0, 2, 1), -100.0, 0.0).astype("float32")[:, None]
+    windows = region.reshape(height // window, window, width // window, window).transpose(0, 2, 1, 3)
+    tokens = windows.reshape(-1, 1, window * window)
+    return np.where(tokens != tokens.transpose(0, 2, 1), -100.0, 0.0).astype("float32")[:, None]

@@ -21,7 +21,7 @@ class MeanTeacher(keras.layers.Layer):
         moves_after: From the number of images seen to the number of moves due by then; None moves before every step
             but the first, that is after each step of the student.
 
-    Example:
+    Examples:
         >>> student = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> teacher = MeanTeacher(student, alpha=0.5)
         >>> before = teacher(np.ones((2, 3)))

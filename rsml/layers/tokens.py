@@ -26,7 +26,7 @@ class Tokens(keras.layers.Layer):
 
     Output shape: `(batch, 1 + registers + height * width, channels)`.
 
-    Example:
+    Examples:
         >>> Tokens(registers=4)(keras.ops.ones((1, 3, 2, 8))).shape
         TensorShape([1, 11, 8])
     """
@@ -34,11 +34,12 @@ class Tokens(keras.layers.Layer):
     def __init__(self, registers: int = 0, positions: bool = True, grid: tuple[int, int] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.registers, self.positions = registers, positions
-        self.grid = tuple(grid) if grid else None
+        self.grid: tuple[int, int] = (grid[0], grid[1]) if grid else (0, 0)
 
     def build(self, input_shape: Any) -> None:
         _, height, width, channels = input_shape
-        self.grid = self.grid or (height, width)
+        if not any(self.grid):
+            self.grid = (height, width)
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
         self.cls_token = self.add_weight((1, 1, channels), normal.clone(), name="cls_token")
         if self.positions:
@@ -98,7 +99,7 @@ class Tokens(keras.layers.Layer):
             **super().get_config(),
             "registers": self.registers,
             "positions": self.positions,
-            "grid": self.grid,
+            "grid": self.grid if any(self.grid) else None,
         }
 
 
@@ -126,7 +127,7 @@ class TokensToMap(keras.layers.Layer):
 
     Output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> tokens, patches = np.ones((1, 7, 8)), np.zeros((1, 3, 2, 8))
         >>> TokensToMap()([tokens, patches]).shape
         TensorShape([1, 3, 2, 8])
@@ -154,7 +155,7 @@ class MapToTokens(keras.layers.Layer):
 
     Output shape: that of the tokens.
 
-    Example:
+    Examples:
         >>> tokens, patches = np.zeros((1, 7, 8)), np.ones((1, 3, 2, 8))  # a class token and six patches
         >>> MapToTokens()([tokens, patches])[0, :, 0].numpy().tolist()
         [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -187,7 +188,7 @@ class LayerScale(keras.layers.Layer):
 
     Input and output shape: `(..., channels)`.
 
-    Example:
+    Examples:
         >>> float(LayerScale(0.5)(np.ones((1, 4, 8)))[0, 0, 0])
         0.5
 

@@ -93,7 +93,8 @@ class Method(Settings):
     `modify_backbone` puts layers into the backbone, `extend_backbone` puts layers behind it, `logits` replaces the
     classifier on the pooled features, `outputs` adds outputs for its loss, `terms` adds summands to the loss,
     `objective` is the loss on the logits where the experiment names none. `tasks` are those it is made for;
-    `counts_epochs` is set where a schedule of its own hangs on the number of epochs.
+    `counts_epochs` is set where a schedule of its own hangs on the number of epochs, `takes_mixed_labels` where it
+    can learn from labels that are shares (MixUp, CutMix).
 
     A published recipe may also set how training goes where the experiment does not: the backbone's rate, the rates of
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
@@ -104,6 +105,7 @@ class Method(Settings):
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
     counts_epochs: ClassVar[bool] = False
+    takes_mixed_labels: ClassVar[bool] = True
     takes_last_epoch: ClassVar[bool] = False
     backbone_rate: ClassVar[float | None] = None
     decision_threshold: ClassVar[float | None] = None

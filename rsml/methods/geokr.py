@@ -86,4 +86,5 @@ class TeacherTerm(Term):
         self._loss = TeacherConsistency()
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
+        assert self.state is not None  # attached
         return self._loss(self.state(outputs["images"]), outputs["logits"])

@@ -47,6 +47,7 @@ class GRN(Method):
         Classification and Retrieval, TGRS 2020.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["grn"] = "grn"
     bce: bool = True
     classifier: Literal["projection", "features"] = "projection"
@@ -60,7 +61,7 @@ class GRN(Method):
     counts_epochs: ClassVar[bool] = True
 
     @property
-    def replaces_logits(self) -> bool:
+    def replaces_logits(self) -> bool:  # type: ignore[override]  # the one method whose options decide it
         return not self.bce or self.classifier == "projection"
 
     def logits(self, features: Any, context: LabelContext) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class ICE(Method):
         Based on Deep Convolutional Neural Networks, GRSL 2019.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["ice"] = "ice"
     ratio: PositiveInt = 6
     pool: PositiveInt = 4
@@ -58,7 +59,7 @@ class ICE(Method):
         from rsml.layers import SqueezeExcite
 
         self._refuse_small_maps(backbone)
-        own = {"use_bias": False, "kernel_initializer": "he_normal", "name": "ice_squeeze_excite"}
+        own: dict[str, Any] = {"use_bias": False, "kernel_initializer": "he_normal", "name": "ice_squeeze_excite"}
         backbone = backbone.append(SqueezeExcite(**self.arguments_for(SqueezeExcite), **own))
         if self.pool == 1:
             return backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -43,6 +43,7 @@ class R4C(Method):
         Huang et al., Learning to Rank for Multilabel Aerial Image Classification.
     """
 
+    takes_mixed_labels: ClassVar[bool] = False
     kind: Literal["r4c"] = "r4c"
     ranking_weight: NonNegativeFloat = 1.0
     feature_weight: NonNegativeFloat = 1.0

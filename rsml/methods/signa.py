@@ -9,7 +9,7 @@ from pydantic import Field
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
 from rsml.methods.base import LabelContext, Method, Places
 from rsml.methods.published_code import SLOW, PublishedCode
-from rsml.methods.vgg_head import is_vgg
+from rsml.methods.vgg_head import is_vgg, last_pooling
 from rsml.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Signa(Method):
         graph = label_graph(self.kind, self.threshold, context)
         vectors = word_vectors(context.names, self.word_vectors, seed=context.seed)
         published = self.published_code
-        for place in ("stage4",) if published and is_vgg(backbone.name) else self.after:
+        for place in (last_pooling(backbone),) if published and is_vgg(backbone.name) else self.after:
             options = self.arguments_for(SIGNA) | (self._published(place) if published else {})
             backbone = backbone.insert_after(place, SIGNA(graph, vectors, name=f"signa_{place}", **options))
         return backbone

@@ -16,12 +16,22 @@ def is_vgg(name: str) -> bool:
     return "vgg" in name.lower()
 
 
+def last_pooling(backbone: Backbone) -> str:
+    """The name of the last max-pooling layer, where the feature map ends and the head begins."""
+    import keras
+
+    pools = [layer.name for layer in backbone.model.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    return str(pools[-1])
+
+
 def with_vgg_head(backbone: Backbone, width: int) -> Backbone:
     """Puts 7 x 7 average pooling and two dense layers with ReLU and dropout 0.5 behind the feature map.
 
     The first dense layer on the flattened 7 x 7 map is a convolution of that size, so that what follows still is a
-    feature map, of one pixel, which any pooling leaves as it is.
+    feature map, of one pixel, which any pooling leaves as it is. `vgg16_bn_mlp` has this head already, with weights.
     """
+    if backbone.name.endswith("_mlp"):
+        return backbone
     import keras
 
     from rsml.layers import AdaptiveAveragePool

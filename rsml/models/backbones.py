@@ -219,7 +219,7 @@ def pixels_of(
     if carried is not None:
         return None
     if not own and preprocess is None and file is not None:
-        preprocess = ice_pixels(file)
+        preprocess = _ice_mode(file)
     if not own and preprocess is None:
         raise UserError(
             f"How {title} wants its pixels is not in the file: give preprocess= one of {', '.join(MODES)} "
@@ -228,11 +228,18 @@ def pixels_of(
     return preprocess
 
 
-def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
-    """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
+def _ice_mode(file: Path) -> str | None:
+    """The preprocessing of an ICE network of Keras 2, which is said; None for any other file."""
     mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
+    return mode
+
+
+def _learned_with(file: Path, bands: int) -> tuple[str | Preprocess | None, list[int] | None]:
+    """How the network behind a weights file got its pixels, where the file tells, and which of its bands are meant."""
+    mode = _ice_mode(file)
+    if mode is not None:
         return mode, None
     sensor = sensor_of(file)
     if sensor is None:
@@ -285,7 +292,7 @@ def with_bands(model: keras.Model, bands: int, keep: bool = True) -> keras.Model
         raise UserError(f"{model.name} was made for {before} bands and begins with no plain convolution to adapt.")
     made: dict[int, keras.layers.Layer] = {}
 
-    def fresh(layer):
+    def fresh(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in front or not _depends_on_bands(layer):
             return layer
         config = layer.get_config()

@@ -1,5 +1,7 @@
 """Put a layer after any layer of a functional model."""
 
+from typing import Any
+
 import keras
 
 from rsml.layers.tokens import MapToTokens, TokensToMap
@@ -39,18 +41,16 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
         raise UserError(f"The output of {name!r} has the shape {tensor.shape}, without a channels axis to insert at.")
     if isinstance(tensor._keras_history.operation, keras.layers.InputLayer):
         return rebuild(model, inputs=(inputs := _input_like(tensor)), start=_attach(layer, name, inputs))
-    inserted = []
     grid = _grid_of(model) if len(tensor.shape) == 3 else None
     patches = {}
 
-    def after(called, outputs):
+    def after(called: Any, outputs: Any) -> Any:
         if called.name == grid:
             patches["map"] = outputs
         if called.name != name:
             return outputs
         if isinstance(outputs, (list, tuple, dict)):
             raise UserError(f"The layer {name!r} has several outputs; insert after a layer that has one.")
-        inserted.append(layer)
         if grid is None:
             return _attach(layer, name, outputs)
         laid_out = TokensToMap(name=f"{layer.name}_map")([outputs, patches["map"]])

@@ -59,7 +59,8 @@ def calls(model: keras.Model) -> list[Call]:
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs)
     nodes = _nodes(model)
-    position, sources = {}, []
+    position: dict[int, int] = {}
+    sources: list[tuple[int, ...]] = []
     for index, node in enumerate(nodes):
         sources.append(tuple(sorted({position[id(tensor)] for tensor in node.input_tensors})))
         position.update({id(tensor): index for tensor in node.outputs})
@@ -80,15 +81,15 @@ def calls(model: keras.Model) -> list[Call]:
     return result
 
 
-def _stride(node, before: list[Call]) -> int | None:
+def _stride(node: Any, before: list[Call]) -> int | None:
     """Stride of a call's output: that of its input times the step of the layer."""
     if len(node.outputs) != 1 or len(node.outputs[0].shape) != 4:
         return None
     if node.is_input:
         return 1
     owners = {id(tensor): call for call in before for tensor in call.outputs}
-    maps = [(owners[id(tensor)].stride, tensor.shape) for tensor in node.input_tensors]
-    maps = [(stride, shape) for stride, shape in maps if stride is not None]
+    inputs = [(owners[id(tensor)].stride, tensor.shape) for tensor in node.input_tensors]
+    maps = [(stride, shape) for stride, shape in inputs if stride is not None]
     if not maps:
         return None
     # A gate of 1 x 1 that multiplies a map has lost its place; the map has the smaller stride.
@@ -134,7 +135,7 @@ def rebuild(
         given = [inputs]
     replaced: dict[int, Any] = {}
 
-    def call(layer, *arguments, **options):
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(layer, keras.Model) and _is_graph(layer):
             return _dissolve(layer, call, arguments, options)
         if replace is not None:
@@ -155,6 +156,24 @@ def rebuild(
         raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
 
 
+def resized(model: keras.Model, size: int) -> keras.Model:
+    """The same layers for square images of another size; the model itself where it takes that size."""
+    height, width, bands = model.input_shape[1:]
+    if (height, width) == (size, size):
+        return model
+    names = sorted(model.output) if isinstance(model.output, dict) else []
+    try:
+        other = rebuild(model, inputs=keras.Input((size, size, bands), dtype=model.inputs[0].dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
+            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
+        ) from None
+    return (
+        keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other
+    )
+
+
 def _run(model: keras.Model, given: Sequence[Any], call: Callable) -> list[Any]:
     values = {id(x): y for x, y in zip(model.inputs, given, strict=True)}
     for node in _nodes(model):
@@ -169,7 +188,7 @@ def _dissolve(model: keras.Model, call: Callable, arguments: tuple, options: dic
     # A nested model called with training=False (the usual way to freeze one) keeps its layers in that mode.
     training = options.get("training")
 
-    def call_inner(layer, *values, **extra):
+    def call_inner(layer: Any, *values: Any, **extra: Any) -> Any:
         if training is not None and "training" in inspect.signature(layer.call).parameters:
             extra["training"] = training
         return call(layer, *values, **extra)

@@ -8,7 +8,8 @@ import keras
 from rsml.layers.adaptive_pool import AdaptiveAveragePool
 from rsml.models.blocks import Builder, batch_norm, convolve, relu, scaled_pixels
 
-_WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
+_POOL = 0
+_WIDTHS = (64, 64, _POOL, 128, 128, _POOL, 256, 256, 256, _POOL, 512, 512, 512, _POOL, 512, 512, 512, _POOL)
 
 
 def vgg16_bn(name: str, image_size: tuple[int, int], bands: int = 3) -> keras.Model:
@@ -29,7 +30,7 @@ def vgg16_bn(name: str, image_size: tuple[int, int], bands: int = 3) -> keras.Mo
     image = x = scaled_pixels(image_size, bands)
     place = 0
     for width in _WIDTHS:
-        if width == "pool":
+        if width == _POOL:
             x = keras.layers.MaxPooling2D(2, 2, name=f"features_{place}")(x)
             place += 1
         else:

@@ -26,7 +26,7 @@ _SIZES = {"s": (384, 12), "b": (768, 12), "l": (1024, 24)}
 
 
 def _forms() -> dict[str, _Form]:
-    forms = {}
+    forms: dict[str, _Form] = {}
     for size, (width, blocks) in _SIZES.items():
         name = f"vit_{size}"
         forms |= {f"{name}_{patch}": _Form(width, blocks, patch) for patch in (8, 14, 16, 32)}

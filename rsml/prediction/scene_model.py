@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
 from rsml.prediction.find_model import check_model_name, find_model
+from rsml.prediction.views import Views
 from rsml.run import Run
 from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
@@ -38,6 +40,7 @@ class SceneModel:
         task: "multi-label", "single-label" or "proportions".
         thresholds: `(labels,)`; a label is present when its probability is strictly greater.
         reading: How images must be read for this model: image size, bands, antialiasing.
+        views: How many flips and quarter turns of an image its scores are the mean of.
     """
 
     model: keras.Model
@@ -45,6 +48,7 @@ class SceneModel:
     task: Task
     thresholds: np.ndarray
     reading: dict[str, Any]
+    views: int = 1
 
     @classmethod
     def load(
@@ -103,10 +107,12 @@ class SceneModel:
                 )
         bands = model.input_shape[-1]
         unsaid = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
-        data = Data.model_validate((last.experiment or {}).get("data", unsaid))
+        experiment = last.experiment or {}
+        data = Data.model_validate(experiment.get("data", unsaid))
+        views = experiment.get("evaluation", {}).get("views", 1)
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
-        return cls(model, last.labels, last.task, thresholds, reading)
+        return cls(model, last.labels, last.task, thresholds, reading, views)
 
     def save(self, file: str | Path) -> None:
         """Writes the model as one that any other part of rsml takes without being told more."""
@@ -114,11 +120,16 @@ class SceneModel:
         with replacing(file) as beside:
             self.model.save(beside)
 
+    @cached_property
+    def predictor(self) -> keras.Model:
+        """What is asked for scores: the model, or the mean over an image's views."""
+        return self.model if self.views == 1 else Views(self.model, self.views)
+
     def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
         check_fits_memory(self.model, min(batch_size, len(samples)), advice=_SMALLER)
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
-            return self.model.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
+            return self.predictor.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
     def stream(
         self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
@@ -139,7 +150,7 @@ class SceneModel:
 
         options = {"batch_size": batch_size, "on_bad": "skip", "bad": bad, **self.reading}
         for images, about in evaluation_dataset(remembered(), **options):
-            for row, scores in zip(about["index"].numpy(), self.model.predict_on_batch(images), strict=True):
+            for row, scores in zip(about["index"].numpy(), self.predictor.predict_on_batch(images), strict=True):
                 yield in_flight.pop(int(row)), scores
         if faults:
             raise faults[0]

@@ -1,4 +1,4 @@
-"""How sure a run's model is: calibration, thresholds and promise, settled on the validation part and kept in the model."""
+"""How sure a run's model is: calibration, thresholds and promise, settled on its validation part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation.calibration import LEAST_IMAGES, Calibration, fit_calibration, reliability
 from rsml.evaluation.promises import Promise, sentence
 from rsml.evaluation.thresholds import tune_thresholds
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.tasks import task
 from rsml.utils.errors import UserError
 
@@ -43,9 +43,9 @@ class Certainty:
 
     def keep(self, model: keras.Model) -> bool:
         """Puts it into the model's last layer; returns whether there was anything to keep."""
-        last = predictions_layer(model)
+        last = predictions_of(model)
         last.calibration = None if self.calibration is None else self.calibration.as_dict()
-        last.thresholds = self.thresholds
+        last.thresholds = None if self.thresholds is None else self.thresholds.tolist()
         last.promise = None if self.promise is None else asdict(self.promise)
         # Keras goes on predicting with the function that it traced before.
         model.make_predict_function(force=True)
@@ -57,7 +57,7 @@ class Certainty:
         if row.shares:
             return found
         scores = self.scores(raw)
-        options = {"activation": row.activation, "resamples": resamples}
+        options: dict[str, Any] = {"activation": row.activation, "resamples": resamples}
         found["calibration"] = {"method": None, "images": 0, "before": reliability(part.labels, raw, **options)}
         if self.calibration is not None:
             about = {"method": self.calibration.method, "images": self.calibration.images}

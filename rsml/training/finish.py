@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.evaluation import full_report, headline_table, summary, summary_intervals, tune_thresholds
+from rsml.evaluation import full_report, headline_table, summary, summary_intervals
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
+from rsml.report.page import open_page
 from rsml.run import Run
 from rsml.tasks import task
+from rsml.training.certainty import certainty_lines, settle
 from rsml.utils.files import replacing, write_text
 
 logger = logging.getLogger(__name__)
@@ -38,12 +42,14 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     options, row = experiment.evaluation, task(samples.task)
     model = SceneModel.load(run.files.best, trust=experiment.model.trust)
     parts = {name: part for name in ("test", "valid") if len(part := samples.part(name))}
-    scores = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
-    if options.tune_thresholds and row.thresholds and "valid" in parts:
-        thresholds = tune_thresholds(parts["valid"].labels, scores["valid"], options.threshold_objective)
-        predictions_layer(model.model).thresholds = thresholds
+    # A run that is measured again was calibrated before.
+    predictions_of(model.model).calibration = None
+    raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
+    certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
+    if certainty.keep(model.model):
         run.write_model(model.model, run.files.best)
         model = SceneModel.of(model.model)
+    scores = {name: certainty.scores(found) for name, found in raw.items()}
     if experiment.training.h5:
         run.write_model(model.model, run.files.best_h5)
 
@@ -63,14 +69,18 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             valid_counts=counts,
             intervals=intervals.get(name),
         )
+        summaries[name] |= certainty.measured(part, raw[name], options.resamples)
 
-    shown = next(iter(parts), None)
-    if shown is None:
+    shown = next(iter(parts), "")
+    if not shown:
         logger.info("neither a test nor a validation part: nothing to measure")
     else:
         with replacing(run.files.predictions) as beside, PredictionWriter(beside, model) as writer:
             writer.write_all(parts[shown].paths, scores[shown])
-        tables = [f"{name} part: {full_report(found)}" for name, found in summaries.items()]
+        tables = [
+            "\n".join([f"{name} part: {full_report(found)}", *certainty_lines(found, name), ""])
+            for name, found in summaries.items()
+        ]
         write_text(run.files.report, "\n".join([f"run {run.name}\n", *tables]))
     if options.figures:
         draw_figures(
@@ -85,17 +95,21 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             summary=summaries.get(shown),
             interval=intervals.get(shown, {}).get(row.monitor) if options.bootstrap_chart else None,
         )
-    # Written last: a run with metrics is complete.
+    # Written last: a run with metrics is complete. Its page is made of what was written.
     run.write_evaluation(summaries)
+    if shown is not None and options.page:
+        open_page(run, model)
 
 
 def report(run: Run) -> str:
     """What a person wants to see at the end: the test part's table, where the run is, how to predict with it."""
     shown = next((part for part in ("test", "valid") if part in run.evaluation), None)
     lines = [] if shown is None else [f"{shown} part:", headline_table(run.evaluation[shown])]
+    lines += [] if shown is None else [*certainty_lines(run.evaluation[shown], shown), ""]
     image = os.path.relpath(run.samples.part(shown or "train").files[0])
-    python = os.path.relpath(sys.executable)
-    command = [python if not python.startswith("..") else "python", "predict.py", str(run.folder), image]
+    beside_python = Path(sys.executable).with_name("rsml")
+    own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"
+    command = [own, "predict", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
 
 

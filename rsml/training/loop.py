@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from rsml.config import Experiment
+from rsml.config import Experiment, Training
 from rsml.data import pipeline
 from rsml.data.samples import Samples
 from rsml.data.source import load_samples, training_part
 from rsml.methods import LabelContext
+from rsml.report.facts import keep_made_with
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
+from rsml.training.certainty import check_promise
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
+from rsml.training.precision import precision
+from rsml.training.save_within import SaveWithin
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.guard.memory import check_fits_memory
@@ -56,7 +60,9 @@ def train(
             raise UserError(f"{run.files.best}: {fault}, though the run is complete; copy it back, or use --fresh")
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
+    started = time.time()
     samples = load_samples(experiment.data)
+    check_promise(experiment, samples)
     if begun and run.samples.fingerprint() != samples.fingerprint():
         raise UserError(
             f"{experiment.data.source}: its images, labels or parts are no longer those that {run.folder} began with; "
@@ -68,6 +74,7 @@ def train(
         with precision(experiment.training.precision):
             keras.utils.set_random_seed(experiment.seed)
             run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
+        keep_made_with(run, started)
         evaluate_run(run, experiment, samples, best_epoch)
     return run
 
@@ -112,7 +119,7 @@ def _fit(
     run.write_samples(samples)
     state = TrainingState(trainer, run)
     if state.load():
-        logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
+        logger.info("going on after %s of %d", state.reached(), options.epochs)
         if state.stopped:
             logger.info("it had stopped for want of patience (training.patience), and stays so")
     methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
@@ -125,35 +132,38 @@ def _fit(
     parts = ", ".join(f"{count} {part}" for part, count in counts.items())
     logger.info("%s, %d labels: %s", samples.task, len(samples.label_names), parts)
 
-    # ---- Epochs: first those with a frozen backbone, then the others.
+    # ---- Epochs, phase by phase: with a frozen backbone or not, small images first.
     followers = [
         EpochEnd(state, options, validation),
+        *([SaveWithin(state, options.save_every, steps)] if options.save_every else []),
         Board(run.files.logs, validation, pictures=experiment.evaluation.figures),
         *guests,
         ShortLine((*task(samples.task).headline, validation.monitor)),
     ]
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
-            for until, frozen in _phases(options.freeze, options.epochs):
+            for until, frozen, size in state.legs(phases(options, data.image_size)):
                 if state.stopped or state.epoch >= until:
                     continue
                 set_frozen(classifier, frozen, options.freeze_batch_norm)
+                trainer.at_size(size)
                 trainer.compile(trainer.optimizer, loss=None, jit_compile=options.xla, auto_scale_loss=False)
                 images = pipeline.training_dataset(
                     train_part,
                     batch_size=options.batch_size,
                     epochs=until,
                     start_epoch=state.epoch,
+                    start_step=state.step,
                     seed=experiment.seed,
                     augment=experiment.augment,
                     cache=data.cache,
-                    **data.reading(),
+                    **{**data.reading(), "image_size": size},
                 )
                 trainer.fit(
                     images,
                     initial_epoch=state.epoch,
                     epochs=until,
-                    steps_per_epoch=steps,
+                    steps_per_epoch=steps - state.step,
                     shuffle=False,
                     callbacks=followers,
                     verbose="auto" if sys.stdout.isatty() else 2,
@@ -165,24 +175,20 @@ def _fit(
     except KeyboardInterrupt:
         logger.info(
             "\ninterrupted; %s; run the same command again to go on",
-            f"{state.epoch} epochs are kept in {run.folder}" if state.epoch else "no epoch was finished yet",
+            f"{state.reached()} are kept in {run.folder}" if state.epoch or state.step else "no epoch was finished yet",
         )
         raise
     return run, state.best_epoch
 
 
-def _phases(freeze: bool | int, epochs: int) -> list[tuple[int, bool]]:
-    """`(last epoch, backbone frozen)` of each phase of the training."""
-    frozen = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
-    return [(until, kept) for until, kept in ((frozen, True), (epochs, False)) if until > (0 if kept else frozen)]
-
-
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    """Within it, layers are made under this dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def phases(options: Training, image_size: int) -> list[tuple[int, bool, int]]:
+    """`(last epoch, backbone frozen, image size)` of each phase of the training."""
+    epochs, freeze = options.epochs, options.freeze
+    thawed = (epochs if freeze else 0) if isinstance(freeze, bool) else min(freeze, epochs)
+    starts = {round(fraction * epochs): size for fraction, size in options.sizes.items()}
+    ends = sorted({thawed, epochs, *starts} - {0})
+    found = []
+    for begin, until in zip([0, *ends], ends, strict=False):
+        reached = [start for start in starts if start <= begin]
+        found.append((until, until <= thawed, starts[max(reached)] if reached else image_size))
+    return found

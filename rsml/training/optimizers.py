@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -69,9 +70,15 @@ class _Grouped:
     optimizer a group; it refuses frozen weights and is missing in Keras 3.12.
     """
 
+    _get_variable_index: Callable[[Any], int]  # of the Keras optimizer that a subclass also is
+    assign_sub: Callable[[Any, Any], None]
+
     def group(self, rates: Sequence[float], decays: Sequence[float], decoupled: bool) -> None:
         """Sets each variable's fraction of the rate and its decay, in the order of `build`."""
         self._rates, self._decays, self._decoupled = rates, decays, decoupled
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Leaves the weights as they are; Keras would put the average in their place whenever `fit` ends."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         position = self._get_variable_index(variable)
@@ -80,7 +87,7 @@ class _Grouped:
             self.assign_sub(variable, variable * (decay * rate))
         elif decay:
             gradient = gradient + decay * ops.cast(variable, gradient.dtype)
-        super().update_step(gradient, variable, rate)
+        super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
 
 class GroupedAdam(_Grouped, keras.optimizers.Adam):
@@ -94,7 +101,7 @@ class GroupedSGD(_Grouped, keras.optimizers.SGD):
 def make_optimizer(
     options: Training,
     variables: Iterable[Any],
-    slow: set[str],
+    depths: Mapping[str, int],
     backbone_rate: float,
     steps: int,
     own_rates: Mapping[str, float] | None = None,
@@ -104,10 +111,10 @@ def make_optimizer(
     Args:
         options: The training options.
         variables: All variables that any phase of the training may move.
-        slow: Paths of the backbone's own variables, which move at `backbone_rate`.
-        backbone_rate: Their rate as a fraction of the others'.
+        depths: Paths of the backbone's own variables, and how deep below the head each lies, from 1.
+        backbone_rate: The backbone's rate as a fraction of the others'; `layer_decay` lowers it with the depth.
         steps: Steps an epoch.
-        own_rates: Rates of single variables by their path, as fractions of the others'; they go before `slow`.
+        own_rates: Rates of single variables by their path, as fractions of the others'; they go before `depths`.
     """
     own_rates = own_rates or {}
     schedule = Schedule(
@@ -119,20 +126,47 @@ def make_optimizer(
         _drops(options),
         options.minimum_rate,
     )
-    common = {"learning_rate": schedule, "global_clipnorm": options.clip_norm}
+    common = {
+        "learning_rate": schedule,
+        "global_clipnorm": options.clip_norm,
+        "gradient_accumulation_steps": options.accumulate if options.accumulate > 1 else None,
+        "use_ema": options.average is not None,
+        "ema_momentum": options.average or 0.0,
+    }
     if options.optimizer == "sgd":
         optimizer = GroupedSGD(momentum=options.momentum, nesterov=options.nesterov, **common)
     else:
         optimizer = GroupedAdam(**common)
     variables = list(variables)
     optimizer.group(
-        rates=[own_rates.get(v.path, backbone_rate if v.path in slow else 1.0) for v in variables],
+        rates=[
+            own_rates.get(v.path, backbone_rate * options.layer_decay ** depths[v.path] if v.path in depths else 1.0)
+            for v in variables
+        ],
         decays=[options.weight_decay if options.decay_all or len(v.shape) > 1 else 0.0 for v in variables],
         decoupled=options.optimizer == "adamw",
     )
-    optimizer.backbone_rate = backbone_rate if any(variable.path in slow for variable in variables) else 1.0
+    optimizer.backbone_rate = backbone_rate if any(variable.path in depths for variable in variables) else 1.0
     optimizer.build(variables)
     return optimizer
+
+
+@contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Within it, the weights are their moving average, where the optimizer keeps one."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables, averages = optimizer._trainable_variables, optimizer._model_variables_moving_average
+    kept = [ops.copy(variable) for variable in variables]
+    for variable, average in zip(variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
 
 
 def _drops(options: Training) -> list[tuple[float, float]]:

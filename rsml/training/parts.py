@@ -10,8 +10,9 @@ import numpy as np
 
 from rsml.config import Experiment
 from rsml.data.samples import Samples
-from rsml.methods import LabelContext, Plain
+from rsml.methods import LabelContext
 from rsml.methods.objectives import CrossEntropy, Objective, label_weights
+from rsml.methods.plain import Plain
 from rsml.models import Classifier, build_classifier, load_backbone
 from rsml.tasks import task
 from rsml.training.optimizers import make_optimizer
@@ -92,14 +93,23 @@ def make_trainer(
         rate = next((method.backbone_rate for method in methods if method.backbone_rate is not None), None)
     if rate is None:
         rate = 0.1 if classifier.backbone.pretrained else 1.0
-    slow = {weight.path for weight in classifier.backbone.model.weights}
     own_rates = {path: own for method in methods for path, own in method.rates(classifier.network).items()}
-    optimizer = make_optimizer(options, trainer.trainable_variables, slow, rate, steps, own_rates)
+    optimizer = make_optimizer(options, trainer.trainable_variables, depths(classifier), rate, steps, own_rates)
     if options.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(trainer.trainable_variables)
     trainer.optimizer = optimizer
     return trainer
+
+
+def depths(classifier: Classifier, groups: int = 12) -> dict[str, int]:
+    """How deep below the head each of the backbone's weights lies: its layers in order, in so many even groups."""
+    layers = classifier.backbone_layers()
+    return {
+        weight.path: groups - position * groups // len(layers)
+        for position, layer in enumerate(layers)
+        for weight in layer.weights
+    }
 
 
 def set_frozen(classifier: Classifier, frozen: bool, norms: bool) -> None:

@@ -10,6 +10,7 @@ from keras import ops
 
 from rsml.methods import Term
 from rsml.methods.objectives import LossFunction
+from rsml.models.surgery import resized
 
 
 class Trainer(keras.Model):
@@ -34,6 +35,7 @@ class Trainer(keras.Model):
         super().__init__(name="trainer")
         # Past Keras's bookkeeping, which would count its weights a second time.
         object.__setattr__(self, "served", served if served is not None else network)
+        object.__setattr__(self, "sized", network)
         self.network = network
         self.objective = objective
         self.terms = list(terms)
@@ -55,7 +57,11 @@ class Trainer(keras.Model):
             term.begin_epoch(epoch)
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        return self.network(images, training=training)
+        return self.sized(images, training=training)
+
+    def at_size(self, size: int) -> None:
+        """Trains on images of another size from here on, with the same layers."""
+        object.__setattr__(self, "sized", resized(self.network, size))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -35,7 +35,7 @@ def replacing(path: str | Path, sync: bool = True, check: Callable[[Path], None]
             power cut may leave an empty file; that is for files in great number whose loss is noticed.
         check: Raises if what was written is not what it should be.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "note.txt"
         >>> with replacing(target) as beside: _ = beside.write_text("whole")

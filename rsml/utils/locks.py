@@ -41,7 +41,7 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
     Raises:
         UserError: Somebody else holds it.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with lock(tempfile.mkdtemp(), "training"): pass
     """

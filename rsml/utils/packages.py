@@ -10,6 +10,10 @@ EXTRAS = {
     "tf2onnx": "export",
     "onnx": "export",
     "onnxruntime": "export",
+    "fastapi": "app",
+    "uvicorn": "app",
+    "multipart": "app",
+    "prometheus_client": "app",
 }
 """The extra of pyproject.toml that brings a package; what is not here is of the core."""
 

@@ -38,7 +38,7 @@ class Settings(pydantic.BaseModel):
     def arguments_for(self, target: Callable[..., Any]) -> dict[str, Any]:
         """The options that a layer or loss takes under the same name, so that none is handed over by hand.
 
-        Example:
+        Examples:
             >>> class Options(Settings):
             ...     heads: int = 6
             ...     after: str = "stage2"

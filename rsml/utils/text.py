@@ -4,7 +4,7 @@
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number and its noun, in the plural where there is not one of it.
 
-    Example:
+    Examples:
         >>> counted(1, "image"), counted(2, "image"), counted(2, "class", "classes")
         ('1 image', '2 images', '2 classes')
     """
@@ -14,7 +14,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def in_a_line(error: BaseException, limit: int = 200) -> str:
     """The first line of what an exception says, or its type where it says nothing.
 
-    Example:
+    Examples:
         >>> in_a_line(KeyError())
         'KeyError'
     """

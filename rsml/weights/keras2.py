@@ -220,7 +220,7 @@ def _layer(entry: dict[str, Any]) -> keras.layers.Layer:
         if key in _IDLE or key.endswith(_IDLE_ENDS):
             continue
         if key in known:
-            options[key] = _option(name, key, value)
+            options[key] = _option(str(name), key, value)
         elif value and (key, value) != ("groups", 1):
             raise _Unknown(f"its layer {name!r} ({kind}) has the option {key}={value!r}, which Keras 3 does not know")
     return made(**options)

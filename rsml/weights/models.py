@@ -36,7 +36,7 @@ def load_model(source: str | Path, trust: bool = False) -> keras.Model:
         source: The file or run folder.
         trust: Load a model that carries code of its own (Lambda layers), which then runs.
 
-    Example:
+    Examples:
         >>> import keras, tempfile, os
         >>> image = keras.Input((8, 8, 3))
         >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")

@@ -78,9 +78,11 @@ def _folders() -> Iterator[Path]:
 
 
 def _hash_is_right(path: Path, name: str | None = None) -> bool:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest.startswith((name or path.name).removesuffix(".pth").rpartition("-")[2])
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest().startswith((name or path.name).removesuffix(".pth").rpartition("-")[2])
 
 
 @dataclass(frozen=True)
@@ -128,16 +130,15 @@ _SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B0
 _SENTINEL2_MEAN = (1612.9, 1397.6, 1322.3, 1373.1, 1561, 2108.4, 2390.7, 2318.7, 2581, 837.7, 22, 2195.2, 1537.4)
 _SENTINEL2_SCALE = (791, 854.3, 878.7, 1144.9, 1127.5, 1164.2, 1276, 1249.5, 1345.9, 577.5, 47.5, 1340, 1142.9)
 _SATLAS = ("B04", "B03", "B02", "B05", "B06", "B07", "B08", "B11", "B12")
-_REFLECTANCE = {"scale": (10000.0,), "values": (0.0, 10000.0)}
 # Names of files as TorchGeo publishes them, which tell the bands and the scaling that its transforms apply. Satlas
 # learned red, green and blue from the true-colour product, whose 255 is a reflectance value of 3558.
 _SENSORS: tuple[tuple[str, Sensor], ...] = (
     (
         r"_sentinel2_all_(moco|dino)|ssl4eo-s12_ms_decur|^B13_vit\w+_(mae|fgmae)_",
-        Sensor(_SENTINEL2, **_REFLECTANCE),
+        Sensor(_SENTINEL2, scale=(10000.0,), values=(0.0, 10000.0)),
     ),
     (r"^B13_\w+_softcon", Sensor(_SENTINEL2, _SENTINEL2_MEAN, _SENTINEL2_SCALE, (0.0, 10000.0))),
-    (r"_sentinel2_rgb_moco", Sensor(("B04", "B03", "B02"), **_REFLECTANCE)),
+    (r"_sentinel2_rgb_moco", Sensor(("B04", "B03", "B02"), scale=(10000.0,), values=(0.0, 10000.0))),
     (r"^sentinel2_\w+_[ms]i_ms\b", Sensor(_SATLAS, (0.0,) * 9, (3558.0,) * 3 + (8160.0,) * 6, (0.0, 8160.0))),
     (r"^sentinel2_\w+_[ms]i_rgb\b", Sensor(("B04", "B03", "B02"))),
     (r"^aerial_swinb_[ms]i\b", Sensor(("red", "green", "blue"))),

@@ -179,14 +179,17 @@ def test_every_verb_has_what_the_door_asks_of_it():
     assert all("usage:" in text for text in helps.values())
 
 
-def commands(text):
+def commands(document):
     """Command lines in fenced blocks, indented headers and `code`, each with whether it is a whole one."""
+    text = document.read_text(encoding="utf-8")
     text = re.sub(r"\\\n\s*", " ", text)
     blocks = re.findall(r"^```(?!python).*?\n(.*?)^```", text, flags=re.M | re.S)
     lines = [(line, True) for block in blocks for line in block.splitlines()]
     lines += [(line, True) for line in text.splitlines() if line.startswith("    ")]
     lines += [(line, False) for line in re.findall(r"`((?:rsml|python) [^`\n]+)`", text)]
-    doors = {f"python {door}": f"rsml {verb}" for door, verb in DOORS.items()}
+    # That page quotes the commands of the original repositories, whose scripts have the names of our doors.
+    doors = {} if document.stem == "coming-from" else DOORS
+    doors = {f"python {door}": f"rsml {verb}" for door, verb in doors.items()}
     for line, whole in lines:
         for door, verb in doors.items():
             line = line.strip().replace(door, verb, 1)
@@ -201,7 +204,7 @@ def commands(text):
 def test_every_command_line_of_a_document_parses(document):
     text = document.read_text(encoding="utf-8")
     assert not re.search(r"python -m rsml\.|--arg |--label-file|--part ", text)
-    for words, whole in commands(text):
+    for words, whole in commands(document):
         try:
             parse(*words)
         except UserError as fault:
@@ -210,8 +213,9 @@ def test_every_command_line_of_a_document_parses(document):
 
 
 def test_the_documents_are_really_read():
-    found = [words for document in DOCUMENTS for words, _ in commands(document.read_text(encoding="utf-8"))]
-    assert len(found) > 30 and set(VERBS) <= {words[0] for words in found}
+    found = [words for document in DOCUMENTS for words, _ in commands(document)]
+    documented = {"train", "predict", "divide", "compare", "test", "retrieve", "export", "geo", "convert"}
+    assert len(found) > 30 and documented <= {words[0] for words in found}
 
 
 def test_division_is_read_from_its_config_and_what_is_given_wins(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,21 @@ from rsml.config import Data, Experiment, Training
 from rsml.export import formats
 from rsml.export.exporting import TOLERANCE, Check, export, gather_images, table
 from rsml.export.portable import PortableSIGNA, kept_in_float, portable
-from rsml.layers import SIGNA, Companion, LabelGraphClassifier, ScenePredictions, SqueezeExcite
+from rsml.layers import (
+    SIGNA,
+    AdaptivePool,
+    Companion,
+    LabelGraphClassifier,
+    LayerScale,
+    MapToTokens,
+    ScenePredictions,
+    SelfAttention,
+    SqueezeExcite,
+    Tokens,
+    TokensToMap,
+    WindowAttention,
+)
+from rsml.models.swin import MergeNeighbors
 from rsml.prediction.scene_model import SceneModel
 from rsml.training.loop import train
 
@@ -123,6 +137,24 @@ def test_every_format_of_a_multi_label_model_with_signa(tmp_path):
         "labels.txt", "model-float16.tflite", "model-int8.tflite", "model.json", "model.onnx", "model.tflite",
         "saved_model",
     ]  # fmt: skip
+
+
+def attentive(x):
+    """What Swin and ViT are made of, behind a map of 7 x 7."""
+    patches = keras.layers.Conv2D(16, 1)(x)
+    tokens = Tokens(registers=1, grid=(3, 3))(patches)
+    tokens = SelfAttention(2, rotary=True)([tokens, patches])
+    tokens = MapToTokens()([tokens, WindowAttention(2, window=3, shift=1)(TokensToMap()([tokens, patches]))])
+    x = WindowAttention(2, window=4, shift=2, cosine=True)(TokensToMap()([tokens, patches]))
+    x = keras.layers.Activation("gelu")(LayerScale(0.5)(x))
+    return AdaptivePool(5)(MergeNeighbors()(x))
+
+
+@pytest.mark.slow
+def test_attention_is_exported(tmp_path):
+    pytest.importorskip("tf2onnx")
+    _, faults = exported(tmp_path, network(attention=attentive), ["tflite", "onnx"])
+    assert not faults  # each file was run, and its outputs were compared with Keras's
 
 
 def test_int8_takes_bytes_at_scale_one_and_keeps_convolutions_in_integers(tmp_path):

@@ -86,12 +86,12 @@ def test_vgg_has_its_head_its_place_and_a_classifier_that_learns():
     settings = ("model.backbone=VGG16", "methods=signa+published-code", "methods.published-code.width=8")
     classifier, found = rates(*settings, "methods.signa.published_code=true", "methods.signa.heads=1", image_size=32)
     network = classifier.network
-    assert network.get_layer("signa_stage4").input.shape[1:] == (1, 1, 512)
+    assert network.get_layer("signa_block5_pool").input.shape[1:] == (1, 1, 512)
     assert network.get_layer("vgg_head_fc1").kernel.shape == (7, 7, 512, 8)
     assert network.get_layer("vgg_head_fc2").kernel.shape == (1, 1, 8, 8)
     for layer in ("vgg_head_fc1", "vgg_head_fc2", "logits", "block1_conv1"):
         assert {rate for path, rate in found.items() if path.startswith(f"{layer}/")} == {0.1}
-    assert found["signa_stage4/out_kernel"] is None
+    assert found["signa_block5_pool/out_kernel"] is None
     assert {rate for path, rate in found.items() if "head_0" in path} == {1.0}
 
 

@@ -1,12 +1,16 @@
 """Every family of backbones: flat, any size and bands, stages, insertion, saving, half precision."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
-from rsml.models import insert_after, load_backbone, output_of, stages_of
+from rsml.config import Data, Evaluation, Experiment, Model, Training
+from rsml.models import insert_after, load_backbone, output_of, stages_of, swin, vit
 from rsml.models.names import _OWN, known
 from rsml.models.surgery import feature_map, rebuild
+from rsml.training.loop import train
 
 # A small member of each family, images that no stride divides, and the map that they make.
 SIZE = (70, 50)
@@ -121,3 +125,22 @@ def test_larger_members_have_their_published_size(name):
 def test_every_name_of_ours_is_built_by_its_family():
     assert {"resnet101", "vgg16_bn_mlp", "swin_v2_b", "vit_l_14_dinov2_reg4", "vit_l_16_dinov3"} <= set(_OWN)
     assert len(_OWN) >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "name", "methods"), [(vit, "vit_s_16", "signa+r4c"), (swin, "swin_t", "r4c")])
+def test_token_networks_train_with_the_methods(family, name, methods, multilabel_csv, tmp_path, monkeypatch):
+    few = 4 if family is vit else (1, 1, 1, 1)
+    monkeypatch.setitem(family._FORMS, name, replace(family._FORMS[name], blocks=few))
+    experiment = Experiment(
+        name="run",
+        data=Data(source=str(multilabel_csv), image_size=32),
+        model=Model(backbone=name),
+        methods=methods,
+        training=Training(epochs=1, batch_size=8),
+        evaluation=Evaluation(figures=False, resamples=0),
+    )
+    run = train(experiment, root=tmp_path)
+    assert np.isfinite(run.read_history()["loss"]).all()
+    scores = keras.saving.load_model(run.best)(PIXELS[:, :32, :32], training=False)
+    assert scores.shape == (2, 3) and np.isfinite(scores).all()

@@ -54,7 +54,7 @@ def test_schedule_round_trips_through_keras():
 
 
 def _schedule(options, steps):
-    return make_optimizer(options, [keras.Variable([0.0])], set(), 1.0, steps)._learning_rate
+    return make_optimizer(options, [keras.Variable([0.0])], {}, 1.0, steps)._learning_rate
 
 
 def _variables():
@@ -67,7 +67,7 @@ def _variables():
 def test_the_backbone_moves_at_its_own_rate(name):
     variables = _variables()
     options = Training(optimizer=name, learning_rate=0.1, schedule="constant", momentum=0)
-    optimizer = make_optimizer(options, variables, {variables[0].path}, 0.1, steps=1)
+    optimizer = make_optimizer(options, variables, {variables[0].path: 1}, 0.1, steps=1)
     for _ in range(3):
         optimizer.apply([np.full((2, 2), 0.5, "float32")] * 2 + [np.zeros(2, "float32")], variables)
     moved = [1 - variable.numpy() for variable in variables]
@@ -80,7 +80,7 @@ def test_sgd_decay_is_torchs_l2_and_spares_biases():
     options = Training(
         optimizer="sgd", learning_rate=0.1, schedule="constant", momentum=0.9, nesterov=True, weight_decay=0.5
     )
-    optimizer = make_optimizer(options, variables, set(), 1.0, steps=1)
+    optimizer = make_optimizer(options, variables, {}, 1.0, steps=1)
     weight, velocity = 1.0, 0.0
     for gradient in (0.3, -0.2, 0.1):
         optimizer.apply([np.full((2, 2), gradient, "float32")] * 2 + [np.zeros(2, "float32")], variables)
@@ -94,7 +94,7 @@ def test_sgd_decay_is_torchs_l2_and_spares_biases():
 def test_adamw_decay_is_decoupled():
     variables = _variables()
     options = Training(optimizer="adamw", learning_rate=0.1, schedule="constant", weight_decay=0.2)
-    optimizer = make_optimizer(options, variables, {variables[0].path}, 0.5, steps=1)
+    optimizer = make_optimizer(options, variables, {variables[0].path: 1}, 0.5, steps=1)
     optimizer.apply([np.zeros((2, 2), "float32")] * 2 + [np.zeros(2, "float32")], variables)
     np.testing.assert_allclose(variables[0].numpy(), 1 - 0.1 * 0.5 * 0.2, rtol=1e-6)
     np.testing.assert_allclose(variables[1].numpy(), 1 - 0.1 * 0.2, rtol=1e-6)

@@ -83,7 +83,7 @@ def _unpickle(path: str | Path) -> object:
         raise UserError(f"{path}: {os.path.getsize(path) / 1e9:.1f} GB are too many for a label file")
     try:
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            version = np.lib.format.read_magic(file)
             read_header = (
                 np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             )
