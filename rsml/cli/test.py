@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from rsml.cli.options import SPLITS, add, picked, positive
+from rsml.cli.options import SPLITS, add, out_folder, picked, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{side}", nargs="+", default=[], metavar="RUN", help=text)
     add(parser, "--metric")
     add(parser, "--split", choices=SPLITS, default="test")
-    parser.add_argument("--resamples", type=positive, default=2000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--resamples", type=whole(1, 100_000), default=2000, metavar="N", help="(default: %(default)s)")
     files = "per_label.csv and .md, per_label_gain.png, panel.jpg, feature_maps.png"
-    add(parser, "--out", metavar="FOLDER", help=f"where {files} go (default: test-A-B beside the first run)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        help=f"where {files} go (default: test-A-B beside the first run)",
+    )
     parser.add_argument("--show", action="store_true", help="print the table of labels too")
     parser.add_argument(
         "--no-figures", dest="figures", action="store_false", help="draw nothing, which needs neither images nor models"

@@ -113,6 +113,7 @@ class Method(Settings):
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
     """
 
+    most: ClassVar[int] = 65_536
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
