@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     given = picked(options, "split", "root", "resamples", "trust")
     found = compare_runs(a, b, metrics=options.metric, **given)
     tests, *sides = found
-    beside = set_beside(*sides, **picked(options, "split", "root"))
+    beside = set_beside(sides[0], sides[1], **picked(options, "split", "root"))
     folder = Path(options.out) if options.out else beside.folder
     if options.as_json:
         print(json.dumps({**as_plain(tests, *sides), **beside.plain(), "folder": str(folder)}))

@@ -107,5 +107,6 @@ def _map_of_classes(
     return figure
 
 
-def _dark(shade: Sequence[float]) -> tuple[float, ...]:
-    return tuple(0.6 * part for part in shade[:3])
+def _dark(shade: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (0.6 * part for part in shade[:3])
+    return red, green, blue
