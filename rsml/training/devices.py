@@ -55,7 +55,9 @@ class Spread:
 
     def batches(self, images: tf.data.Dataset) -> Any:
         """What `fit` is given: whole batches, which it divides over devices, or this host's pieces as they are."""
-        return images if self.link is None else self.strategy.distribute_datasets_from_function(lambda _: images)
+        if self.link is None or self.strategy is None:
+            return images
+        return self.strategy.distribute_datasets_from_function(lambda _: images)
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Variables made within it are there on every device."""
