@@ -11,12 +11,15 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rsml.data.augment_options import Augment, check_shape
-from rsml.data.options import Data, Division
+from rsml.data.options import LARGEST_BATCH, Data, Division
 from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
-from rsml.utils.settings import Settings, nearest, one_line
+from rsml.utils.settings import LARGEST_SEED, Settings, nearest, one_line
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0, le=1000)]
 
 __all__ = ["Augment", "Callback", "Data", "Division", "Evaluation", "Experiment", "Model", "Training", "override"]
 
@@ -34,7 +37,7 @@ class Callback(Settings):
 
 
 def _callbacks(value: Any) -> Any:
-    items = [value] if isinstance(value, (str, dict)) else value
+    items = value if isinstance(value, (list, tuple)) else [value]
     return [{"use": item} if isinstance(item, str) else item for item in items]
 
 
@@ -102,12 +105,14 @@ class Training(Settings):
         devices: GPUs of this machine (CPUs where there are none) that share each batch, or "auto" for all of them. The
             batch is the whole one, and what is learned is the same to rounding.
         h5: Write the best model as best.h5 too.
+        save_every: Keep the state within an epoch too: every so many steps (500), or minutes ("10 min"). It changes no
+            result, and may be changed when a run is resumed.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
             "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 16
+    batch_size: int = Field(16, ge=1, le=LARGEST_BATCH)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     backbone_rate: NonNegativeFloat | None = None
@@ -120,7 +125,7 @@ class Training(Settings):
     warmup_epochs: NonNegativeFloat = 0.0
     step_epochs: PositiveInt = 25
     step_factor: float = Field(0.1, gt=0, lt=1)
-    milestones: dict[float, float] = {}
+    milestones: dict[Fraction, Factor] = {}
     plateau_patience: PositiveInt = 5
     minimum_rate: NonNegativeFloat = 0.0
     freeze: bool | NonNegativeInt = False
@@ -137,7 +142,20 @@ class Training(Settings):
     xla: bool = False
     devices: Devices = 1
     h5: bool = False
+    save_every: (
+        Annotated[int, Field(ge=1, strict=True)] | Annotated[str, Field(pattern=r"^\d{1,6}(\.\d+)? ?min$")] | None
+    ) = None
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
+
+
+def _promise(text: str) -> str:
+    from rsml.evaluation.promises import Promise
+
+    try:
+        Promise.parse(text)
+    except UserError as fault:
+        raise ValueError(str(fault)) from None
+    return text
 
 
 class Evaluation(Settings):
@@ -159,14 +177,14 @@ class Evaluation(Settings):
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
-    batch_size: PositiveInt = 32
+    batch_size: int = Field(32, ge=1, le=LARGEST_BATCH)
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
-    thresholds: str | None = None
+    thresholds: Annotated[str, pydantic.AfterValidator(_promise)] | None = None
     calibrate: bool = True
     views: Literal[1, 2, 4, 8] = 1
     page: bool = True
-    resamples: NonNegativeInt = 1000
+    resamples: int = Field(1000, ge=0, le=100_000)
     figures: bool = True
     bootstrap_chart: bool = False
 
@@ -186,8 +204,12 @@ def _as_list(value: Any) -> list:
 def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
+    if not isinstance(value, (str, dict)):
+        raise ValueError("expected the name of a method, or its name and options as {'kind': ...}")
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    method = find_method(str(options.pop("kind", None)))
+    # What is no text in a name is shown as such; pydantic's report could not hold it.
+    kind = str(options.pop("kind", None))[:1000].encode("utf-8", "backslashreplace").decode()
+    method = find_method(kind)
     return method.model_validate(options)
 
 
@@ -202,7 +224,7 @@ class Experiment(Settings):
     """A whole experiment: data, network, methods, training. Nothing else decides what a run does."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$")
-    seed: NonNegativeInt = 0
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
@@ -332,6 +354,6 @@ def literal(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return {"True": True, "False": False, "None": None}.get(text, text)

@@ -23,7 +23,7 @@ ROOT = Path("checkpoint")
 _STEADY = ("constant", "step", "plateau")
 """Schedules whose rate at an epoch does not hang on how many there are in all."""
 
-_NO_MATTER = ("training.devices",)
+_NO_MATTER = ("training.devices", "training.save_every")
 """Options that a run may be gone on with otherwise, since what is learned does not hang on them."""
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 import rsml
 from rsml.config import Augment, Data, Experiment, Training
@@ -25,6 +25,7 @@ ROW = ("buildings", "cars", "pavement", "trees")
 
 
 def train(kind: str, root: str) -> rsml.Run:
+    """The run of plain or SIGNA, trained where it is not yet."""
     return rsml.train(
         Experiment(
             name=f"{kind}-{SIZE}",
@@ -46,11 +47,17 @@ def class_map_row(runs: list[rsml.Run], file: Path) -> None:
     for run in runs:
         maps = ClassMaps(run.model())(scene[None], ROW)[0]
         tiles.append([scene, *(overlay(scene, found) for found in maps)])
-    gap, side = 6, 150
-    sheet = Image.new("RGB", ((side + gap) * 5 - gap, (side + gap) * len(runs) - gap), "white")
+    gap, side, top = 6, 150, 22
+    sheet = Image.new("RGB", ((side + gap) * 5 - gap, (side + gap) * len(runs) - gap + top), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, name in enumerate(("SIGNA, plain below", *ROW)):
+        pen.text(((side + gap) * column, 3), name, "#1d232a", ImageFont.load_default(13))
     for row, line in enumerate(tiles):
         for column, tile in enumerate(line):
-            sheet.paste(Image.fromarray(tile).resize((side, side), Image.LANCZOS), ((side + gap) * column, (side + gap) * row))
+            sheet.paste(
+                Image.fromarray(tile).resize((side, side), Image.LANCZOS),
+                ((side + gap) * column, (side + gap) * row + top),
+            )
     sheet.save(file, quality=82, optimize=True)
 
 
@@ -65,7 +72,7 @@ def report_picture(run: rsml.Run, others: list[rsml.Run], file: Path) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
         page.goto(page_file.as_uri())
         page.locator("#labels").scroll_into_view_if_needed()
-        page.evaluate("window.scrollTo(0, document.querySelector('#training').offsetTop - 70)")
+        page.evaluate("window.scrollTo(0, document.querySelector('#worst').offsetTop - 70)")
         page.screenshot(path=file.with_suffix(".png"))
         browser.close()
     picture = Image.open(file.with_suffix(".png")).convert("RGB").resize((774, 484), Image.LANCZOS)
@@ -76,7 +83,10 @@ def report_picture(run: rsml.Run, others: list[rsml.Run], file: Path) -> None:
 def mapped_scene(run: rsml.Run, file: Path) -> None:
     """A mosaic of drawn scenes, and each window's strongest label in the colours of land-cover maps."""
     kinds = ("forest", "river", "denseresidential", "agricultural", "beach", "parkinglot", "golfcourse", "freeway")
-    rows = [[draw(place * 8 + k, seed=3, size=SIZE, scene=kinds[(place + k) % 8]).image for k in range(4)] for place in range(3)]
+    rows = [
+        [draw(place * 8 + k, seed=3, size=SIZE, scene=kinds[(place + k) % 8]).image for k in range(4)]
+        for place in range(3)
+    ]
     mosaic = np.concatenate([np.concatenate(line, axis=1) for line in rows])
     model = SceneModel.load(run.files.best)
     step = SIZE // 4
@@ -86,17 +96,24 @@ def mapped_scene(run: rsml.Run, file: Path) -> None:
     votes = np.zeros((*mosaic.shape[:2], len(model.labels)), np.float32)
     for (y, x), row in zip(((y, x) for y in starts[0] for x in starts[1]), scores, strict=True):
         votes[y + step : y + SIZE - step, x + step : x + SIZE - step] += row
-    shown = [model.labels.index(name) for name in ("trees", "water", "sand", "buildings", "field", "pavement", "grass", "sea")]
+    shown = [
+        model.labels.index(name)
+        for name in ("trees", "water", "sand", "buildings", "field", "pavement", "grass", "sea")
+    ]
     colours = np.array(label_colours([model.labels[k] for k in shown]), np.float32) * 255
-    best = votes[..., shown].argmax(-1)
+    # What is there more than usual: the frequent labels would cover the whole map.
+    best = (votes[..., shown] / votes[..., shown].mean((0, 1))).argmax(-1)
     painted = (0.55 * colours[best] + 0.45 * mosaic.mean(-1, keepdims=True)).astype(np.uint8)
     painted[votes.sum(-1) == 0] = 255
     both = np.concatenate([mosaic, np.full((len(mosaic), 12, 3), 255, np.uint8), painted], axis=1)
     picture = Image.fromarray(both)
-    picture.resize((774, round(774 * picture.height / picture.width)), Image.LANCZOS).save(file, quality=82, optimize=True)
+    picture.resize((774, round(774 * picture.height / picture.width)), Image.LANCZOS).save(
+        file, quality=82, optimize=True
+    )
 
 
 def main() -> None:
+    """Draws all three."""
     root = sys.argv[1] if len(sys.argv) > 1 else "build/pictures"
     runs = [train(kind, root) for kind in ("signa", "plain")]
     files = [HERE / name for name in ("class-maps.jpg", "report.jpg", "mapped.jpg")]

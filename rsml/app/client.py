@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 import urllib.error
@@ -87,7 +86,9 @@ class Client:
     def _send(self, request: urllib.request.Request) -> dict[str, Any]:
         if self.token is not None:
             request.add_header("Authorization", f"Bearer {self.token}")
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as reply:
                     return json.load(reply)

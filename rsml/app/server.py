@@ -19,12 +19,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import rsml
 from rsml.app import service
 from rsml.app.engine import Engine, Full
 from rsml.app.metrics import Measured, Metrics
-from rsml.app.security import LOOPBACK, Guard, Limits, Roots
+from rsml.app.security import HEADERS, LOOPBACK, Guard, Limits, Roots
 from rsml.utils.errors import UserError
 
 
@@ -134,7 +135,12 @@ async def _invalid(_: Request, fault: Exception) -> Response:
 
 async def _unexpected(_: Request, __: Exception) -> Response:
     # The traceback is in the log; a caller learns nothing of the inside.
-    return JSONResponse({"error": "an internal fault, which the service's log names"}, 500)
+    # Outside of the guard, so that the headers are set here.
+    return JSONResponse({"error": "an internal fault, which the service's log names"}, 500, HEADERS)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
 
 
 _HANDLERS: dict[Any, Any] = {
@@ -142,5 +148,6 @@ _HANDLERS: dict[Any, Any] = {
     UserError: _user,
     HTTPException: _http,
     RequestValidationError: _invalid,
+    ClientDisconnect: _gone,
     Exception: _unexpected,
 }

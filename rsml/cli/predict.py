@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rsml.cli.options import add, numbers, picked, positive
+from rsml.cli.options import add, numbers, out_file, out_place, picked, pixels, real
 from rsml.tasks import task
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         parser,
         "--out",
+        type=out_place,
         help="where scores and decisions go (default: predictions.csv here, or in the run folder); of maps, a folder",
     )
     add(parser, "--json", help="print JSON instead of tables: one line an image, or one object of metrics")
@@ -67,17 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--map", dest="map_all", action="store_true", help="map every file named, whatever its size")
     which.add_argument("--whole", action="store_true", help="label every file named as one image, whatever its size")
     maps.add_argument(
-        "--window", type=positive, metavar="PIXELS", help="side of a window (default: of the training images, if known)"
+        "--window", type=pixels, metavar="PIXELS", help="side of a window (default: of the training images, if known)"
     )
     maps.add_argument(
         "--step",
-        type=positive,
+        type=pixels,
         metavar="PIXELS",
         help="from window to window, and size of a cell (default: half a window)",
     )
     maps.add_argument(
         "--skip-nodata",
-        type=float,
+        type=real(1e-9, 1),
         default=0.5,
         metavar="SHARE",
         help="leave out windows of which so much is missing (default: %(default)s; 1: only empty ones)",
@@ -101,8 +102,12 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{images[0]}: images and --data are two different jobs; give one of them")
     if options.plain and options.as_json:
         raise UserError("--plain and --json are two ways of printing; give one of them")
-    if options.value_range is not None and len(options.value_range) != 2:
-        raise UserError(f"--value-range: expected LOW,HIGH, found {len(options.value_range)} numbers")
+    low_high = options.value_range
+    if low_high is not None and not (len(low_high) == 2 and low_high[0] < low_high[1]):
+        given = ",".join(f"{value:g}" for value in low_high[:3])
+        raise UserError(f"--value-range: expected LOW,HIGH with LOW below HIGH, found {given}")
+    if options.window and options.step and options.step > options.window:
+        raise UserError(f"--step is {options.step}; expected {options.window} or less, the window: more leaves gaps")
     # All of this is known before TensorFlow takes its seconds.
     suffixes: tuple[str, ...] = image_index.SUFFIXES
     if options.map_all:
@@ -114,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
     if not images and of is None:
         options.data = options.data or find_ready_data()
     names = class_folders(options.data) if options.data else None
+    if options.out is None and not options.map_all:
+        out_file(str(of.files.predictions) if of and not images and not options.data else "predictions.csv")
     logger.info("model: %s", of.folder if of else file)
     start_tensorflow()
     from rsml.prediction.scene_model import open_model

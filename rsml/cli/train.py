@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING
 
-from rsml.cli.options import add
+from rsml.cli.options import add, out_folder
 
 if TYPE_CHECKING:
     from rsml.config import Experiment
@@ -26,7 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JOURNAL",
         help="corrected labels, as `rsml app` keeps them (RUN/app/journal.jsonl), in place of the data's own",
     )
-    add(parser, "--out", metavar="FOLDER", default="checkpoint", help="folder of all runs (default: %(default)s)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        default="checkpoint",
+        help="folder of all runs (default: %(default)s)",
+    )
     parser.add_argument(
         "--devices",
         metavar="N",
@@ -60,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     from rsml.data.options import check_source
     from rsml.run import Run
 
-    Run.of(experiment, options.out, options.fresh)
+    out_folder(str(Run.of(experiment, options.out, options.fresh).folder))
     check_source(experiment.data)
     from rsml.utils.cluster import find_cluster
     from rsml.utils.quiet import start_tensorflow

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rsml.config import Experiment, override
 from rsml.run import Run
 from rsml.utils.errors import UserError
+from rsml.utils.locks import lock
 from rsml.utils.settings import nearest
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
     return scores
 
 
+def _is_complete(run: Run) -> bool:
+    return run.files.metrics.is_file() and run.fault() is None
+
+
 def _kept(run: Run, split: str) -> Scores:
     measured = run.evaluation
     if split not in measured:
@@ -174,20 +179,21 @@ def compare(
     key = axis_of("--curve", curve)[0] if curve else ""
     rows: list[dict[str, Any]] = []
     taken: list[float] = []
-    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
-    for number, (about, variant) in enumerate(planned, 1):
-        left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
-        estimate = f", about {_duration(left)} left" if taken else ""
-        logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
-        if to_do[number - 1]:
-            begun = time.monotonic()
-            scores = measure(variant, root, split, retrieval)
-            taken.append(time.monotonic() - begun)
-        else:
-            scores = _kept(Run(root / variant.name), split)
-        rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
-        done.write(root)
+    to_do = [retrieval or not _is_complete(Run(root / variant.name)) for _, variant in planned]
+    with lock(root, "a comparison"):
+        for number, (about, variant) in enumerate(planned, 1):
+            left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
+            estimate = f", about {_duration(left)} left" if taken else ""
+            logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
+            if to_do[number - 1]:
+                begun = time.monotonic()
+                scores = measure(variant, root, split, retrieval)
+                taken.append(time.monotonic() - begun)
+            else:
+                scores = _kept(Run(root / variant.name), split)
+            rows.append({**about, **scores["metrics"]})
+            done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
+            done.write(root)
     return done
 
 

@@ -63,6 +63,7 @@ def training_dataset(
     batch_size: int,
     epochs: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     seed: int = 0,
     augment: Augment | None = None,
     cache: str | Path | None = None,
@@ -81,9 +82,10 @@ def training_dataset(
     Args:
         samples: Images and labels.
         image_size: Side, or (height, width), that every image is stretched to.
-        batch_size: Images a batch.
+        batch_size: Images a batch, at most all there are.
         epochs: The epoch to stop before.
         start_epoch: The epoch to start with: 0, or where an interrupted run stopped.
+        start_step: Batches of that epoch to leave out, which an interrupted run has had.
         seed: Decides the orders and the augmentation.
         augment: What is done to the images at random. None: nothing.
         cache: "memory", or a folder, to decode every image once; a folder serves later runs too. None: decode anew.
@@ -97,6 +99,7 @@ def training_dataset(
         Dataset of (images, {"labels": labels, "index": index}): (batch, height, width, bands) float32 of 0 to 255,
         (batch, labels) float32, (batch,) int64 rows of `samples`.
     """
+    batch_size = min(batch_size, max(len(samples), 1))
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
@@ -104,6 +107,8 @@ def training_dataset(
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
+    if not 0 <= start_step < max(batches, 1):
+        raise UserError(f"start_step: expected 0 to {batches - 1} (the steps of an epoch), got {start_step}")
     read = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
     labels = tf.constant(samples.labels, tf.float32)
     share = share or Share(1, 0, 1)
@@ -141,8 +146,9 @@ def training_dataset(
         return images, {"labels": of_batch, "index": rows}
 
     dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch)
+    dataset = dataset.skip(start_step * share.own * length)
     dataset = dataset.map(load, tf.data.AUTOTUNE).batch(length, drop_remainder=True).map(finish)
-    pieces = batches * share.own * (epochs - start_epoch)
+    pieces = share.own * (batches * (epochs - start_epoch) - start_step)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(pieces))
     return dataset.prefetch(tf.data.AUTOTUNE)
 

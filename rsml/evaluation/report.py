@@ -15,6 +15,7 @@ from rsml.evaluation.bootstrap import Interval, bootstrap_intervals, format_inte
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.scalars import NOT_PERCENT, scale_of
 from rsml.tasks import Task, task
+from rsml.utils.text import some
 
 Style = Literal["text", "markdown", "csv"]
 
@@ -183,7 +184,7 @@ def _marks(evaluation: dict[str, Any], named: bool = False) -> str:
     ):
         marked = [entry["label"] for entry in evaluation["per_label"] if mark in _mark(entry)]
         if marked:
-            which = ", ".join(marked[:5]) + (f" and {len(marked) - 5} more" if len(marked) > 5 else "")
+            which = some(marked, 5)
             lines += f"\n{mark if not named else which}: {text}"
     return lines + "\n" if lines else ""
 

@@ -27,6 +27,7 @@ from rsml.raster.windows import WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.locks import lock
 from rsml.utils.progress import progress_bar
 from rsml.utils.settings import Settings
 
@@ -132,7 +133,8 @@ def crop_scene(task: dict[str, Any], report: Report) -> dict[str, int]:
     with open_source(source.files, options) as bands, bands.reading(options.tile):
         grid = bands.grid
         windows = WindowGrid(bands.size, (options.tile,) * 2, (options.step,) * 2, bands.strips)
-        with SceneRecord(out / source.name, source, options.model_dump(mode="json")) as record:
+        folder = out / source.name
+        with lock(folder, "a crop"), SceneRecord(folder, source, options.model_dump(mode="json")) as record:
             limits = record.limits(lambda: _limits(bands, options))
             report(len(record.tiles))
             for block in windows.blocks():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -113,6 +113,7 @@ class Method(Settings):
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
     """
 
+    most: ClassVar[int] = 65_536
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False
@@ -174,3 +175,9 @@ class Method(Settings):
     def terms(self, context: LabelContext) -> list[Term]:
         """Returns the summands this method adds to the loss."""
         return []
+
+
+def graph_threshold(methods: Iterable[Method]) -> float:
+    """`Q` of the first of the methods that has a label graph; 0.4, the SIGNA paper's, where none has."""
+    own = (method.label_graph_threshold() for method in methods)
+    return next((threshold for threshold in own if threshold is not None), 0.4)

@@ -36,6 +36,7 @@ class GeoKR(Method):
     """
 
     kind: Literal["geokr"] = "geokr"
+    most: ClassVar[int] = 100_000_000
     tasks: ClassVar[tuple[str, ...]] = ("proportions",)
     teacher: bool = True
     alpha: float = Field(0.95, ge=0, lt=1)

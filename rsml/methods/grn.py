@@ -57,7 +57,7 @@ class GRN(Method):
     momentum: Fraction = 0.5
     momentum_steps: dict[Fraction, Fraction] = {80 / 130: 0.8, 120 / 130: 0.9}
     neighbors: PositiveInt = 10
-    block: PositiveInt = 4096
+    block: int = Field(4096, ge=1, le=1_000_000)
     counts_epochs: ClassVar[bool] = True
 
     @property

@@ -23,8 +23,11 @@ from rsml.run import Run
 from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
+from rsml.utils.guard.memory import check_fits_memory
 from rsml.weights.arrays import find_weights
 from rsml.weights.foreign import as_scene_classifier
+
+_SMALLER = "make the batch smaller"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class SceneModel:
 
     def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
+        check_fits_memory(self.model, min(batch_size, len(samples)), advice=_SMALLER)
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.predictor.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
@@ -131,6 +135,7 @@ class SceneModel:
         self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each readable image's path and `(labels,)` probabilities in flat memory; faults go into `bad`."""
+        check_fits_memory(self.model, batch_size, advice=_SMALLER)
         in_flight: dict[int, str] = {}
         faults: list[Exception] = []
 

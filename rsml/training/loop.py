@@ -28,6 +28,7 @@ from rsml.training.finish import evaluate_run
 from rsml.training.hosts import check_alike
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
 from rsml.training.precision import precision
+from rsml.training.save_within import SaveWithin
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.guard.memory import check_fits_memory
@@ -134,7 +135,7 @@ def _fit(
     run.write_samples(samples)
     state = TrainingState(trainer, run)
     if state.load():
-        logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
+        logger.info("going on after %s of %d", state.reached(), options.epochs)
         if state.stopped:
             logger.info("it had stopped for want of patience (training.patience), and stays so")
     methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
@@ -151,13 +152,14 @@ def _fit(
     followers = [
         *([WholeBatch(trainer._flatten_layers())] if spread.strategy else []),
         EpochEnd(state, options, validation),
+        *([SaveWithin(state, options.save_every, steps)] if options.save_every else []),
         *([Board(run.files.logs, validation, pictures=experiment.evaluation.figures)] if spread.chief else []),
         *guests,
         ShortLine((*task(samples.task).headline, validation.monitor)),
     ]
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
-            for until, frozen, size in phases(options, data.image_size):
+            for until, frozen, size in state.legs(phases(options, data.image_size)):
                 if state.stopped or state.epoch >= until:
                     continue
                 set_frozen(classifier, frozen, options.freeze_batch_norm)
@@ -168,6 +170,7 @@ def _fit(
                     batch_size=options.batch_size,
                     epochs=until,
                     start_epoch=state.epoch,
+                    start_step=state.step,
                     seed=experiment.seed,
                     augment=experiment.augment,
                     cache=data.cache,
@@ -178,7 +181,7 @@ def _fit(
                     spread.batches(images),
                     initial_epoch=state.epoch,
                     epochs=until,
-                    steps_per_epoch=steps,
+                    steps_per_epoch=steps - state.step,
                     shuffle=False,
                     callbacks=followers,
                     verbose=("auto" if sys.stdout.isatty() else 2) if spread.chief else 0,
@@ -190,7 +193,7 @@ def _fit(
     except KeyboardInterrupt:
         logger.info(
             "\ninterrupted; %s; run the same command again to go on",
-            f"{state.epoch} epochs are kept in {run.folder}" if state.epoch else "no epoch was finished yet",
+            f"{state.reached()} are kept in {run.folder}" if state.epoch or state.step else "no epoch was finished yet",
         )
         raise
     return run, state.best_epoch

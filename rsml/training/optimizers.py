@@ -70,9 +70,7 @@ class _Summing:
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> Any:
         gradients, variables = zip(*grads_and_vars, strict=True)
-        return super().apply_gradients(  # type: ignore[misc]
-            zip(summed(gradients), variables, strict=True)
-        )
+        return super().apply_gradients(zip(summed(gradients), variables, strict=True))  # type: ignore[misc]
 
 
 class _Grouped(_Summing):

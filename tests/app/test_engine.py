@@ -14,7 +14,7 @@ import pytest
 
 from rsml.app.client import Client, ServiceError
 from rsml.app.engine import Engine, Full
-from rsml.app.security import Limits
+from rsml.app.security import CSP, Limits
 from rsml.prediction.scene_model import SceneModel
 from tests.app.conftest import TOKEN, encoded, open_client, upload, write_model
 
@@ -118,6 +118,7 @@ def test_a_fault_of_our_own_tells_nothing_of_the_inside(model_file, monkeypatch)
         monkeypatch.setattr(engine.served, "answer", lambda *_: 1 / 0)
         reply = upload(open_client(engine), "/v1/predict", GREY)
         assert reply.status_code == 500 and "division" not in reply.text
+        assert reply.headers["content-security-policy"] == CSP
         monkeypatch.undo()
         assert upload(open_client(engine), "/v1/predict", GREY).status_code == 200
 

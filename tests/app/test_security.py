@@ -1,12 +1,14 @@
 """What strangers, other sites and odd paths get from the service: nothing."""
 
+import asyncio
 import os
 
 import numpy as np
 import pytest
 
 from rsml.app.listening import bind
-from rsml.app.security import HEADERS, Roots, check_token
+from rsml.app.security import HEADERS, Limits, Roots, check_token
+from rsml.app.server import create_app
 from rsml.cli.main import main
 from rsml.data.images import ImageError
 from rsml.utils.errors import UserError
@@ -70,6 +72,35 @@ def test_every_answer_carries_the_headers(client):
         for name, value in HEADERS.items():
             assert reply.headers[name] == value
         assert "server" not in reply.headers
+
+
+def test_what_is_sent_at_once_is_bounded_and_given_back(engine):
+    client = open_client(engine, limits=Limits(body=5000, memory=3000))
+    for _ in range(3):
+        reply = client.post("/v1/predict", content=b"x" * 4000, headers={"content-type": "application/json"})
+        assert reply.status_code == 429 and reply.headers["retry-after"] == "1"
+        assert upload(client, "/v1/predict", GREY).status_code == 200
+    client = open_client(engine, limits=Limits(body=2000, memory=3000, uploads={"/v1/predict": 5000}))
+    assert client.post("/v1/predict", content=b"x" * 4000).status_code == 415
+    assert client.post("/v1/predict", content=b"x" * 6000).status_code == 413
+
+
+def test_what_arrives_too_slowly_is_given_up(engine):
+    async def ask():
+        said = []
+
+        async def receive():
+            await asyncio.sleep(60)
+
+        async def send(message):
+            said.append(message)
+
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
+        await create_app(engine, limits=Limits(body=1, seconds=0.1))(scope, receive, send)
+        return said[0]["status"]
+
+    assert asyncio.run(ask()) == 408
 
 
 def test_no_path_leads_out_of_the_allowed_folders(tmp_path, client, pictures):

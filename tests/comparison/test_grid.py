@@ -38,7 +38,7 @@ def experiment(multilabel_csv):
         name="any",
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         training=Training(epochs=1, batch_size=8),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 

@@ -91,8 +91,8 @@ def test_models_of_other_labels_are_refused(files, model, tmp_path):
 
 
 def test_verdicts():
-    verdicts = [Shown("x", 0.5, 1, given, true, np.ones((2, 2))).verdict
-                for given, true in ((True, True), (True, False), (False, True), (False, False), (True, None))]  # fmt: skip
+    cases = ((True, True), (True, False), (False, True), (False, False), (True, None))
+    verdicts = [Shown("x", 0.5, 1, given, true, np.ones((2, 2))).verdict for given, true in cases]
     assert verdicts == ["right", "wrong", "missed", "absent", ""]
 
 

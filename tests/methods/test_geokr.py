@@ -31,7 +31,7 @@ def experiment(share_table):
         data=Data(source=str(share_table), image_size=32),
         methods=GeoKR(update_steps=(1, 3), alpha=0.8),
         training=Training(epochs=3, batch_size=7, schedule="constant"),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 

@@ -32,7 +32,7 @@ def experiment(multilabel_csv):
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         methods=GRN(dim=8, momentum_steps={0.6: 0.8}),
         training=Training(epochs=3, batch_size=7, schedule="constant", monitor="knn_samples_f1"),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 

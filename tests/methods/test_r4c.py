@@ -95,7 +95,7 @@ def test_it_learns_single_label_data_and_logs_each_summand(scene_folder, tmp_pat
             data=Data(source=str(scene_folder), task="single-label", image_size=32, fractions=(50, 25, 25)),
             methods="r4c",
             training=Training(epochs=6, batch_size=17, learning_rate=2e-3),
-            evaluation={"figures": False, "resamples": 0},
+            evaluation={"figures": False, "page": False, "resamples": 0},
         ),
         root=tmp_path,
     )

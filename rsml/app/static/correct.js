@@ -99,7 +99,7 @@ export async function correctView(main, state) {
       draw(fault.body.conflict);
     } finally { busy = false; }
   });
-  const save = () => decide([...marked]);
+  const save = () => decide(state.labels.filter((name) => marked.has(name)));
   const skip = () => decide(null);
   const undo = () => attempt(async () => {
     if (!past.length || busy) return;

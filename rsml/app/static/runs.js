@@ -32,8 +32,8 @@ async function list(main, state) {
     const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = runs.filter((run) => words.every((word) => [run.name, run.method, run.backbone, run.source, STATES[run.state]].join(" ").toLowerCase().includes(word)));
     const titles = [...new Set(shown.flatMap((run) => run.metrics.map((one) => one.name)))].slice(0, 4);
-    show(heads, h("th", {}, h("span", { class: "hidden" }, "Compare")), ["Run", "State", "Method", "Backbone", "Data"].map((title) => h("th", {}, title)),
-      titles.map((title) => h("th", { class: "n" }, title)), h("th", {}, "Changed"));
+    show(heads, h("th", {}, h("span", { class: "hidden" }, "Compare")), h("th", {}, "Run"), h("th", {}, "State"), titles.map((title) => h("th", { class: "n" }, title)),
+      ["Method", "Backbone", "Data", "Changed"].map((title) => h("th", {}, title)));
     for (const one of chosen) if (!runs.some((run) => run.name === one)) chosen.delete(one);
     const button = () => { compare.disabled = chosen.size < 2; compare.textContent = chosen.size < 2 ? "Mark two to compare" : `Compare ${chosen.size}`; };
     show(body, shown.map((run) => h("tr", { "data-run": run.name },
@@ -41,9 +41,8 @@ async function list(main, state) {
         onchange: (event) => { if (event.target.checked) chosen.add(run.name); else chosen.delete(run.name); button(); } })),
       h("th", { scope: "row" }, h("a", { href: `#runs/${encodeURIComponent(run.name)}` }, run.name), run.corrected ? h("span", { class: "tag" }, "corrected labels") : null),
       h("td", {}, h("span", { class: `state ${run.state}` }, STATES[run.state]), run.state === "done" ? null : ` ${run.epoch} of ${run.epochs}`),
-      h("td", {}, run.method), h("td", {}, run.backbone), h("td", { class: "cut", title: run.source }, run.source),
       titles.map((title) => h("td", { class: "n" }, metric(run.metrics.find((one) => one.name === title)))),
-      h("td", {}, ago(run.changed)))));
+      h("td", {}, run.method), h("td", {}, run.backbone), h("td", { class: "cut", title: run.source }, run.source), h("td", {}, ago(run.changed)))));
     if (!shown.length) show(body, h("tr", {}, h("td", { colspan: "9" }, "No run fits this filter.")));
     button();
   };
@@ -71,7 +70,7 @@ async function comparison(place) {
   try { rows = await ask(`/page/compare?runs=${[...chosen].map(encodeURIComponent).join(",")}`); } catch (fault) { show(place); throw fault; }
   const first = [...chosen][0];
   show(place, h("section", { class: "card" }, h("h2", {}, "Comparison"),
-    h("p", { class: "soft" }, `Differences are from ${first}, paired over the same images, with 95 % intervals; p is of a permutation test.`),
+    h("p", { class: "soft" }, `Differences are from ${first}, paired over the same images, with 95 % intervals; p is two-sided.`),
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Measure", "Run", "Value", "95 % interval", "Difference", "p"].map((title) => h("th", {}, title)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.metric), h("th", { scope: "row" }, row.run), h("td", {}, h("b", {}, percent(row.value))),
