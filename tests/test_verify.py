@@ -77,8 +77,8 @@ FILES = [
     ("run", "samples.csv", set()),
     ("run", "history.csv", set()),
     ("run", "metrics.json", set()),
-    ("run", "state/state.npz", {os.remove}),  # a run that has not begun has none
-    ("run", "state/state.previous.npz", {os.remove}),
+    ("run", "state/state.npz", {os.remove, grown}),  # one that has not begun has none; what follows a zip is not read
+    ("run", "state/state.previous.npz", {os.remove, grown}),
     ("index", "index.json", {os.remove}),
     ("index", "embeddings", set()),
     ("index", "samples", set()),

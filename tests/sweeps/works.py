@@ -87,9 +87,12 @@ def crop(folder: Path, data: Path) -> None:
 
 
 def train(folder: Path, data: Path) -> None:
+    import keras
+
     from rsml.config import Data, Experiment, Training
     from rsml.training.loop import train as run
 
+    keras.backend.clear_session()  # a process of its own would name its layers anew
     run(
         Experiment(
             name="run",
