@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from rsml.comparison.grid import compare, grid
-    from rsml.config import read_experiment
+    from rsml.config_files import read_experiment
     from rsml.utils.errors import UserError
 
     named = [*options.variant, *grid(options.grid)]

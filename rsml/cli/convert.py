@@ -1,4 +1,4 @@
-"""Write a classifier of another hand as an rsml model, which says by itself what is told here."""
+"""Write a classifier of another hand as an rsml model, which then knows what is given here."""
 
 import argparse
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Divides, and prints how many images of each label are where."""
-    from rsml.config import read_division
+    from rsml.config_files import read_division
     from rsml.data.options import Division
 
     given = {key: getattr(options, key) for key in Division.model_fields}

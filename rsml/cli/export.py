@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if options.formats == ["onnx"]:
         require("tf2onnx", "onnx", "onnxruntime")
     start_tensorflow()
-    from rsml.export.exporting import export_model, table
+    from rsml.export.exporting import checks_table, export_model
 
     done = export_model(
         options.model,
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     if options.as_json:
         print(json.dumps([asdict(check) for check in done.checks]))
     else:
-        print(f"{done.checked_on}\n\n{table(done.checks, done.task)}")
+        print(f"{done.checked_on}\n\n{checks_table(done.checks, done.task)}")
     for name, fault in done.faults.items():
         print(f"error: {name}: {fault}", file=sys.stderr)
     if not options.as_json and len(done.checks) > 1:

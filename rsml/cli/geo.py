@@ -172,8 +172,8 @@ def _sentence(counts: Counter[str]) -> str:
 
     dropped = sum(counts.values()) - counts[KEPT]
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common() if reason != KEPT)
-    said = f"{counted(sum(counts.values()), 'tile')}: {counts[KEPT]} kept, {dropped} dropped"
-    return said + (f" ({reasons})" if reasons else "")
+    line = f"{counted(sum(counts.values()), 'tile')}: {counts[KEPT]} kept, {dropped} dropped"
+    return line + (f" ({reasons})" if reasons else "")
 
 
 def _supervise(options: argparse.Namespace) -> int:

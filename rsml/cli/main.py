@@ -13,8 +13,8 @@ from rsml.cli.parser import Parser
 from rsml.utils.errors import UserError
 
 VERBS = (
-    "train", "predict", "test", "compare", "average", "report", "explain",
-    "divide", "retrieve", "export", "geo", "convert", "check", "serve",
+    "train", "predict", "test", "compare", "average", "report", "explain", "suspects",
+    "divide", "retrieve", "export", "geo", "convert", "check", "serve", "app",
 )  # fmt: skip
 """Each is a file of this folder: `add_arguments(parser)`, `run(options)`, a first line that is its help, and, where its
 results are what it logs, `LOG = "stdout"`."""

@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
     )
+    parser.add_argument(
+        "--unsure", metavar="FILE", help="list images on which the model's promise cannot be kept (docs/certainty.md)"
+    )
     add(parser, "--batch-size", "--trust")
     maps = parser.add_argument_group(
         "maps (docs/rasters.md)",
@@ -207,7 +210,14 @@ def _label(options: argparse.Namespace, model: SceneModel, paths: Iterator[str])
 
     show = _json(model) if options.as_json else _plain(model) if options.plain else _line(model)
     out = options.out or "predictions.csv"
-    done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
+    if options.unsure:
+        from rsml.prediction.unsure import UnsureImages
+
+        with UnsureImages(model, options.unsure, show) as unsure:
+            done = label_images(model, paths, out=out, batch_size=options.batch_size, show=unsure)
+        print(f"unsure of {counted(unsure.count, 'image')}: {options.unsure}", file=sys.stderr)
+    else:
+        done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
     _skipped(done.bad)
     rate = f"{done.images / max(done.seconds, 1e-9):.0f}/s"
     print(

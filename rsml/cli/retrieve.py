@@ -167,7 +167,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     from rsml.retrieval.jobs import measure
-    from rsml.retrieval.protocol import table
+    from rsml.retrieval.protocol import measures_table
     from rsml.utils.text import counted
 
     measured, file, bad = measure(
@@ -194,7 +194,7 @@ def _measure(options: argparse.Namespace) -> int:
     else:
         asked = counted(measured["queries"], "query", "queries")
         print(f"{asked} ({options.queries}), archive of {measured['archive']} ({options.archive})")
-        print(f"{table(measured)}\nkept in {file}")
+        print(f"{measures_table(measured)}\nkept in {file}")
     return _tell(bad)
 
 

@@ -76,12 +76,12 @@ class Comparison:
         from rsml.utils.tables import render
 
         # A difference stays beside its metric.
-        said = "\n".join(
+        text = "\n".join(
             title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
         )
         if self.runs["seed"].nunique() == 1:
-            said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
-        return said
+            text += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
+        return text
 
     def markdown(self) -> str:
         """The tables as Markdown."""
@@ -93,9 +93,9 @@ class Comparison:
 
     def _tables(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
         if not self.key:
-            return [("", table(self.runs, self.metrics))]
+            return [("", grid_table(self.runs, self.metrics))]
         return [
-            (f"{self.key} = {value:g}\n\n", table(rows.drop(columns=self.key), self.metrics))
+            (f"{self.key} = {value:g}\n\n", grid_table(rows.drop(columns=self.key), self.metrics))
             for value, rows in self.runs.groupby(self.key)
         ]
 
@@ -235,7 +235,7 @@ def _number(key: str, value: str) -> float:
         raise UserError(f"--curve {key}: expected numbers, found '{value}'; use --grid for other values") from None
 
 
-def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def grid_table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
     Args:

@@ -39,6 +39,7 @@ class Data(Settings):
         scenes: What to draw when `source` is "scenes".
         folder: Where the built-in scenes are kept.
         labels: A label file outside the source's usual place.
+        corrections: A journal of `rsml app`, whose decisions replace labels of the source.
         task: "multi-label", "single-label" or "proportions" (shares of land cover), where the source leaves it open.
         split_files: Published split files: train, valid, test.
         fractions: Percent of train, valid, test when neither the source nor split files divide the data.
@@ -58,6 +59,7 @@ class Data(Settings):
     scenes: Scenes = Scenes()
     folder: str = "data"
     labels: str | None = None
+    corrections: str | None = None
     task: Task | None = None
     split_files: tuple[str, str, str] | None = None
     fractions: tuple[float, float, float] = (70, 10, 20)

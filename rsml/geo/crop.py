@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 
 from rsml.geo.scene_record import TABLE, SceneRecord, Tile
 from rsml.geo.sources import Source, find_sources
-from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure, stretch
+from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure_tile, stretch
 from rsml.raster.grid import Grid, parse_crs
 from rsml.raster.opening import environment
 from rsml.raster.reader import WindowReader
@@ -230,7 +230,7 @@ def _tiles(
         return
     for row, column in places:
         down, across = slice(row - top, row - top + side), slice(column - left, column - left + side)
-        measures = measure(image[:, down, across], valid[down, across], options.filters or Filters())
+        measures = measure_tile(image[:, down, across], valid[down, across], options.filters or Filters())
         reason = judge(measures, options.filters) if options.filters else KEPT
         yield Tile(row, column, reason, measures), image[:, down, across]
 

@@ -114,7 +114,7 @@ class NeighborTerm(Term):
     """
 
     name = "sndl"
-    watches = ("embedding",)
+    needs = ("embedding",)
     measures = ("knn_samples_f1",)
 
     def __init__(self, options: GRN, context: LabelContext) -> None:

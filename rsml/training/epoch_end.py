@@ -84,6 +84,8 @@ class TrainingState:
 
     def save(self) -> None:
         """Replaces the state file; this is the moment at which an epoch, or a part of it, counts as done."""
+        if not self.run.writes:
+            return
         about = {
             key: getattr(self, key)
             for key in ("epoch", "step", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")

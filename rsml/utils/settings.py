@@ -80,7 +80,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: pydantic.ValidationError, subject: str) -> UserError:
-    """A validation error told in one line: the first fault whole, the number of the others."""
+    """A validation error in one line: the first fault whole, the number of the others."""
     faults = error.errors()
     first = faults[0]
     key = ".".join(str(part) for part in first["loc"]) or subject
