@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--requests", type=int, default=400, help="of each number of clients")
     parser.add_argument("--soak", type=int, default=20_000, help="requests of the last part, every tenth malformed")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
     pictures = scenes()
     with tempfile.TemporaryDirectory() as folder:
