@@ -104,13 +104,7 @@ def service(file: Path, batch: int) -> Iterator[int]:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        port = int(re.search(r":(\d+) ", line)[1])
-        while True:
-            with contextlib.suppress(OSError):
-                numbers(port)
-                break
-            time.sleep(0.1)
-        yield port
+        yield int(re.search(r":(\d+) ", line)[1])
     finally:
         process.terminate()
         print(f"ended with {process.wait()} on SIGTERM")

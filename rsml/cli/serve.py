@@ -101,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
     # With a token, any name may lead here: a page that found one cannot show the token.
     hosts = LOOPBACK if token is None else None
     app = create_app(engine, limits=limits, token=token, hosts=hosts, roots=options.allow, index=options.index)
+    taken.listen()  # so that whoever reads the address may ask at once
     host, port = taken.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     who = "this machine" if loopback else "other machines too"

@@ -159,7 +159,6 @@ def test_sigterm_answers_what_is_in_work_and_the_client_asks_it(model_file, tmp_
         address = next(word for word in line.split() if word.startswith("http"))
         client = Client(address, TOKEN)
         expected = SceneModel.load(model_file).scores([str(path) for path in pictures])
-        wait_until(lambda: _listens(address))
         found = client.predict([*pictures, b"damaged"])["images"]
         assert [one["name"] for one in found[:-1]] == [path.name for path in pictures] and "error" in found[-1]
         np.testing.assert_allclose([list(one["scores"].values()) for one in found[:-1]], expected, atol=1e-6)
