@@ -65,7 +65,7 @@ class TaskRow:
         module, _, name = getattr(self, field).partition(":")
         return getattr(importlib.import_module(module), name)
 
-    def measure(self, labels: np.ndarray, scores: np.ndarray, thresholds: Any = 0.5) -> dict[str, Any]:
+    def measure(self, labels: Any, scores: Any, thresholds: Any = 0.5) -> dict[str, Any]:
         """All metrics, those of each label included.
 
         Args:
@@ -79,7 +79,7 @@ class TaskRow:
     def decide(self, scores: np.ndarray, thresholds: Any = 0.5) -> np.ndarray:
         """0/1 decisions of scores `(..., labels)`: what passes its threshold, or the one largest.
 
-        Example:
+        Examples:
             >>> task("multi-label").decide(np.array([0.2, 0.7, 0.6])).tolist()
             [0, 1, 1]
             >>> task("single-label").decide(np.array([0.2, 0.7, 0.6])).tolist()
@@ -125,13 +125,13 @@ TASKS: dict[str, TaskRow] = {
             ),
             averages=(
                 (
-                    "mean over images, F of means",
+                    "images, F of means",
                     ("example_f1", "example_f2", "example_precision", "example_recall"),
                 ),
-                ("mean over labels, F of means", ("label_f1", "label_f2", "label_precision", "label_recall")),
-                ("all decisions at once (micro)", ("micro_f1", "micro_f2", "micro_precision", "micro_recall")),
-                ("mean of each image's F (samples)", ("samples_f1", "samples_f2", None, None)),
-                ("mean of each label's F (macro)", ("macro_f1", "macro_f2", None, None)),
+                ("labels, F of means", ("label_f1", "label_f2", "label_precision", "label_recall")),
+                ("all at once (micro)", ("micro_f1", "micro_f2", "micro_precision", "micro_recall")),
+                ("each image (samples)", ("samples_f1", "samples_f2", None, None)),
+                ("each label (macro)", ("macro_f1", "macro_f2", None, None)),
             ),
             unit="value",
             figures=("label_graph", "per_label_f1", "precision_recall", "panel", "confident_mistakes"),
@@ -189,7 +189,7 @@ TASKS: dict[str, TaskRow] = {
 def task(name: str) -> TaskRow:
     """The row of a task; refuses one that there is not.
 
-    Example:
+    Examples:
         >>> task("single-label").monitor
         'accuracy'
     """

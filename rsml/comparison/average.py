@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from rsml.evaluation.scalars import LOWER_IS_BETTER, scalar_metrics
-from rsml.layers.scene_predictions import ScenePredictions, predictions_layer
+from rsml.layers.scene_predictions import ScenePredictions, predictions_of
 from rsml.prediction.scene_model import SceneModel
 from rsml.run import ROOT, Run
 from rsml.tasks import task
@@ -101,7 +101,7 @@ def soup(models: Sequence[SceneModel]) -> keras.Model:
 
 def ensemble(models: Sequence[SceneModel]) -> keras.Model:
     """One model that holds all, whose logits are the mean of theirs."""
-    last = predictions_layer(models[0].model)
+    last = predictions_of(models[0].model)
     image = keras.Input(models[0].model.input_shape[1:], name="image")
     logits = []
     for number, model in enumerate(models):
@@ -118,6 +118,6 @@ def ensemble(models: Sequence[SceneModel]) -> keras.Model:
 
 def _fresh(model: keras.Model) -> keras.Model:
     """Without thresholds and calibration, which were fitted to one of the runs."""
-    last = predictions_layer(model)
+    last = predictions_of(model)
     last.thresholds = last.calibration = last.promise = None
     return model

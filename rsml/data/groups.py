@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 class Grouping:
     """How images are grouped: one of `column`, `pattern`, `numbers`, `found`, and what it needs.
 
-    Example:
+    Examples:
         >>> Grouping.parse("numbers:10")
         Grouping(kind='numbers', value='10')
     """

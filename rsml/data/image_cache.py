@@ -88,7 +88,7 @@ def _write(path: Path, batches: tf.data.Dataset, shape: tuple[int, ...]) -> None
     log.info("decoding %d images into the cache %s", shape[0], path)
     with replacing(path) as part, open(part, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(file, header)
         for batch in _with_progress(batches, shape[0]):
             file.write(batch.tobytes())
 

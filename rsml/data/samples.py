@@ -43,7 +43,7 @@ class Samples:
         groups: `(samples,)` str: what must not be divided, from a column that was asked for; `""` for an image on its
             own. All `""` by default; no part of the fingerprint, nor of what is written.
 
-    Example:
+    Examples:
         >>> samples = read_samples("UCMerced_LandUse")
         >>> train = divide(samples, (70, 10, 20), seed=0).part("train")
         >>> train.files[0], train.labels[0]

@@ -170,7 +170,13 @@ def bootstrap_interval(
         An `Interval`; `str(interval)` reads `93.1 [91.8, 94.2]`.
     """
     if isinstance(metric, str):
-        options = {"threshold": threshold, "task": task, "resamples": resamples, "seed": seed, "level": level}
+        options: dict[str, Any] = {
+            "threshold": threshold,
+            "task": task,
+            "resamples": resamples,
+            "seed": seed,
+            "level": level,
+        }
         return bootstrap_intervals(labels, scores, [metric], **options)[metric]
     _check_options(resamples, level)
     truth, values = np.asarray(labels), check_scores(scores)
@@ -215,7 +221,7 @@ def paired_test(
     shapes = np.shape(scores_a), np.shape(scores_b)
     if shapes[0] != shapes[1]:
         raise EvaluationError(f"a paired test needs the same images: scores have shapes {shapes[0]} and {shapes[1]}")
-    options = {"task": task, "resamples": resamples, "seed": seed, "level": level}
+    options: dict[str, Any] = {"task": task, "resamples": resamples, "seed": seed, "level": level}
     a = bootstrap_interval(labels, scores_a, metric, threshold=threshold_a, **options)
     b = bootstrap_interval(labels, scores_b, metric, threshold=threshold_b, **options)
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")

@@ -69,7 +69,7 @@ def fit_calibration(labels: ArrayLike, scores: ArrayLike, activation: str) -> Ca
         scores: Uncalibrated probabilities of the same images.
         activation: "sigmoid" or "softmax".
 
-    Example:
+    Examples:
         >>> truth = np.eye(2)[[0, 0, 0, 1] * 50]
         >>> sure = np.full((200, 2), [0.99, 0.01])
         >>> fit_calibration(truth, sure, "softmax").scores(sure)[0].round(2)

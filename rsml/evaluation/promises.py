@@ -42,7 +42,7 @@ class Promise:
         threshold: The threshold of all labels that keeps it, once it is fitted.
         images: Validation images that it rests on.
 
-    Example:
+    Examples:
         >>> Promise.parse("recall>=0.95").needed
         19
     """
@@ -122,8 +122,8 @@ class Promise:
         values = np.asarray(scores)
         named = self.named(values)
         if self.measure == "precision":
-            return ~named.any(axis=1)
-        return named.sum(axis=1) != 1 if self.one_class else (named & (values <= 0.5)).any(axis=1)
+            return np.asarray(~named.any(axis=1))
+        return np.asarray(named.sum(axis=1) != 1 if self.one_class else (named & (values <= 0.5)).any(axis=1))
 
     def reached(self, labels: ArrayLike, scores: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
         """What it came to on other images: the measure, its interval, labels named an image, images unsure."""

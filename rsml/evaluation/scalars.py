@@ -40,7 +40,7 @@ def scalar_metrics(
         task_name: "multi-label", "single-label" or "proportions".
         thresholds: For multi-label, one for all or one a label.
 
-    Example:
+    Examples:
         >>> found = scalar_metrics(np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.8, 0.2]]), "single-label")
         >>> found["accuracy"], round(found["cross_entropy"], 3)
         (0.5, 0.857)

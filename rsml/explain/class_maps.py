@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rsml.data.spelling import match_label
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.models.surgery import Call, calls, rebuild, require_functional, resolve
 from rsml.utils.errors import UserError
 from rsml.utils.settings import nearest
@@ -40,7 +40,7 @@ class ClassMaps:
             patches. None: the deepest map of at least 7 x 7 that everything later passes through.
         method: "grad-cam", "grad-cam++" or "layercam".
 
-    Example:
+    Examples:
         >>> maps = rsml.ClassMaps(rsml.load_model("checkpoint/scenes"))
         >>> maps(rsml.images("photos", size=96), ["water", "trees"]).shape
         (36, 2, 12, 12)
@@ -56,18 +56,14 @@ class ClassMaps:
         require_functional(model)
         if any(isinstance(layer, keras.Model) for layer in model.layers):
             model = rebuild(model)
-        last = predictions_layer(model)
-        if last is None:
-            raise UserError(
-                f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model"
-            )
+        last = predictions_of(model)
         self.model, self.method, self.labels = model, method, last.labels
         graph = calls(model)
         chosen = _find(model, graph, after)
         self.after = chosen.name
         tensor = chosen.outputs[0]
         self.grid = _grid(chosen, graph)
-        self.size = tuple(tensor.shape[1:3]) if chosen.is_map else self.grid
+        self.size: Any = tuple(tensor.shape[1:3]) if chosen.is_map else self.grid
         logits = graph[next(call.inputs[0] for call in graph if call.layer is last)].outputs[0]
         self._both = keras.Model(model.input, [tensor, logits])
         self._compiled: dict[int, Callable[..., tf.Tensor]] = {}
@@ -145,7 +141,7 @@ class ClassMaps:
 def resized(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Maps `(..., h, w)` at another size, bilinear.
 
-    Example:
+    Examples:
         >>> resized(np.ones((2, 3, 7, 7)), (64, 64)).shape
         (2, 3, 64, 64)
     """

@@ -141,7 +141,7 @@ def explain(
         drawn = [(one.name, [side[column] for column in columns]) for one, side in zip(explainers, sides, strict=True)]
         save(row_figure(picture, drawn, Path(file).name), out / f"{stems[place]}.jpg", dpi=110)
         write_map_tiff(file, found[0][1], first.model.labels, out / f"{stems[place]}.tif")
-    arrays = {_array_name(name, len(kept)): np.array(maps) for name, maps in kept.items()}
+    arrays: dict[str, Any] = {_array_name(name, len(kept)): np.array(maps) for name, maps in kept.items()}
     with replacing(out / "maps.npz") as beside, open(beside, "wb") as stream:
         np.savez_compressed(stream, images=np.array(targets.files), labels=np.array(first.model.labels), **arrays)
     with replacing(out / "labels.csv") as beside, open(beside, "w", encoding="utf-8", newline="") as stream:
@@ -156,7 +156,7 @@ def _array_name(name: str, models: int) -> str:
 
 
 def _scores(model: SceneModel, files: Sequence[str], batch_size: int) -> np.ndarray:
-    return np.concatenate([model.model.predict_on_batch(images) for images in _batches(model, files, batch_size)])
+    return np.concatenate([model.predictor.predict_on_batch(images) for images in _batches(model, files, batch_size)])
 
 
 def _batches(model: SceneModel, files: Sequence[str], batch_size: int) -> Any:
@@ -171,7 +171,7 @@ def _with_maps(explainer: Explainer, files: Sequence[str], batch_size: int, scor
     start = 0
     for images in _batches(explainer.model, files, batch_size):
         stop = start + len(images)
-        own = explainer.model.model.predict_on_batch(images) if scores is None else scores[start:stop]
+        own = explainer.model.predictor.predict_on_batch(images) if scores is None else scores[start:stop]
         yield from zip(own, explainer.maps(images, batch_size=batch_size), strict=True)
         start = stop
 
@@ -239,8 +239,9 @@ def write_map_tiff(file: str, maps: np.ndarray, labels: Sequence[str], path: Pat
         if not georeferenced(source):
             return False
         profile = {"driver": "GTiff", "dtype": "float32", "count": len(labels), "compress": "deflate", "predictor": 3}
-        profile |= {"height": source.height, "width": source.width, "crs": source.crs, "transform": source.transform}
-    large = resized(maps, (profile["height"], profile["width"]))
+        size = source.height, source.width
+        profile |= {"height": size[0], "width": size[1], "crs": source.crs, "transform": source.transform}
+    large = resized(maps, size)
     with replacing(path) as beside, rasterio.open(beside, "w", **profile) as target:
         target.write(large)
         for band, name in enumerate(labels, 1):

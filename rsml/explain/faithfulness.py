@@ -18,7 +18,7 @@ def pointing(class_map: np.ndarray, mask: np.ndarray) -> float:
         class_map: `(height, width)`.
         mask: `(height, width)` bool, where the label is.
 
-    Example:
+    Examples:
         >>> pointing(np.eye(2), np.array([[True, False], [False, False]]))
         0.5
     """

@@ -52,7 +52,7 @@ def overlay(image: np.ndarray, class_map: np.ndarray, strength: float = 0.72) ->
         class_map: `(h, w)` from 0 to 1, of any size.
         strength: How far the map's colours cover the image where it is 1.
 
-    Example:
+    Examples:
         >>> overlay(np.zeros((64, 64, 3), np.uint8), np.eye(8)).shape
         (64, 64, 3)
     """

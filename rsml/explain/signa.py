@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from rsml.figures.style import BLUE, ORANGE, canvas, grid_cells, name_columns, name_rows, open_frame
 from rsml.layers import SIGNA
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.models.surgery import calls, rebuild
 from rsml.utils.errors import UserError
 
@@ -51,7 +51,7 @@ class SignaExplanation:
         model: A classifier with SIGNA layers.
         images: `(images, height, width, bands)` of 0 to 255; some dozens will do.
 
-    Example:
+    Examples:
         >>> signa = SignaExplanation(rsml.load_model("checkpoint/scenes"), rsml.images("photos", size=64))
         >>> signa.channel_weights("signa_stage2").shape  # images, heads, channels
         (36, 6, 128)
@@ -62,13 +62,14 @@ class SignaExplanation:
         if not self.layers:
             kinds = sorted({type(layer).__name__ for layer in model.layers if layer.weights})
             raise UserError(f"{model.name}: has no SIGNA layer (its layers are {', '.join(kinds)}); give a SIGNA run")
-        self.labels = predictions_layer(model).labels
+        last = predictions_of(model)
+        self.labels = last.labels
         self._folded = {name: layer.fold() for name, layer in self.layers.items()}
         folded = rebuild(model, replace=lambda layer: self._folded.get(layer.name, layer))
         graph = calls(folded)
         places = {call.name: place for place, call in enumerate(graph)}
         inputs = {name: graph[graph[places[name]].inputs[0]].outputs[0] for name in self.layers}
-        logits = graph[graph[places[predictions_layer(folded).name]].inputs[0]].outputs[0]
+        logits = graph[graph[places[last.name]].inputs[0]].outputs[0]
         # All that comes before the first SIGNA layer stays as it is, and is computed once.
         first = min(self.layers, key=places.__getitem__)
         start = inputs[first]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.scalars import scale_of
@@ -66,7 +67,7 @@ def learning_curves(history: pd.DataFrame, metrics: Sequence[str] | None = None,
             axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--", label="chosen epoch")
         if not rate or len(lines) > 1 or best is not None:
             axes.legend(frameon=False, fontsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         open_frame(axes)
     return figure
 

@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -42,7 +42,7 @@ LAND_COVER = (
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
     """Writes a figure whole or not at all; the suffix chooses the format (.png, .pdf, .svg, .jpg for photographs)."""
     path = Path(path)
-    options = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
     with replacing(path) as beside:
         figure.savefig(beside, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.08, **options)
     return path
@@ -92,7 +92,8 @@ def label_colours(names: Sequence[str], most: int = 20) -> list[tuple[float, flo
         most: Labels beyond that many colours get None.
     """
     # The ten strong colours first, then their pale twins.
-    strong, pale = (matplotlib.colormaps["tab20"].colors[first::2] for first in (0, 1))
+    twenty: Any = cast(ListedColormap, matplotlib.colormaps["tab20"]).colors
+    strong, pale = (twenty[first::2] for first in (0, 1))
     usual = list(LAND_COVER)
     found: list[tuple[float, float, float] | None] = [None] * len(names)
     for place, name in enumerate(names):
@@ -195,7 +196,8 @@ def annotate(
             if inside and not covers and not any(_overlap(corners, other) for other in taken):
                 taken.append(corners)
                 text.set_position((dx, dy))
-                text.arrow_patch.set_visible(radius > 10)
+                if text.arrow_patch is not None:
+                    text.arrow_patch.set_visible(radius > 10)
                 break
         else:
             text.remove()

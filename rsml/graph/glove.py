@@ -11,6 +11,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -101,7 +102,10 @@ def _words_in(archive: Path, width: int, wanted: Iterable[str]) -> dict[str, np.
     wanted = {word.encode() for word in wanted}
     member, table = f"glove.6B.{width}d.txt", {}
     try:
-        with zipfile.ZipFile(archive) as opened, io.BufferedReader(opened.open(member), 1 << 20) as lines:
+        with (
+            zipfile.ZipFile(archive) as opened,
+            io.BufferedReader(cast(io.RawIOBase, opened.open(member)), 1 << 20) as lines,
+        ):
             for number, line in enumerate(lines):
                 word, _, numbers = line.partition(b" ")
                 if number < FREQUENT or word in wanted:

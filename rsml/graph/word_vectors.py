@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -92,7 +92,7 @@ def _average(names: list[str], read: _Reader, where: str, cut: bool = False) -> 
     words = {name: words_of(name) for name in names}
     forms = {word: _forms(word, cut) for label_words in words.values() for word in label_words}
     table = read(forms)
-    found = {word: _first(options, table) for word, options in forms.items()}
+    found: dict[str, Any] = {word: _first(options, table) for word, options in forms.items()}
     missing = {word for word, vector in found.items() if vector is None}
     if lacking := [name for name in names if not words[name] or missing.intersection(words[name])]:
         listed = ", ".join(f'"{word}"' for word in sorted(missing)) or "any word"
@@ -183,7 +183,7 @@ def _checked_lines(path: Path, lines: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as start:
         magic = start.read(4)
     if magic[:2] == b"\x1f\x8b":

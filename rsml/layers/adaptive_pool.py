@@ -24,7 +24,7 @@ class AdaptiveAveragePool(keras.layers.Layer):
 
     Output shape: `(batch, size, size, channels)`.
 
-    Example:
+    Examples:
         >>> pooled = AdaptiveAveragePool(1)(np.arange(4.0).reshape(1, 2, 2, 1))
         >>> float(pooled[0, 0, 0, 0])
         1.5

@@ -58,7 +58,7 @@ class SelfAttention(_Attention):
 
     Input and output shape: `(batch, tokens, channels)`.
 
-    Example:
+    Examples:
         >>> SelfAttention(heads=2)(keras.ops.ones((1, 5, 8))).shape
         TensorShape([1, 5, 8])
 
@@ -125,7 +125,7 @@ class WindowAttention(_Attention):
 
     Input and output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> WindowAttention(heads=2, window=4, shift=2)(keras.ops.ones((1, 9, 7, 8))).shape
         TensorShape([1, 9, 7, 8])
 
@@ -227,7 +227,7 @@ def _relative_places(window: int) -> np.ndarray:
 @cache
 def _mask(height: int, width: int, window: int, shifts: tuple[int, ...]) -> np.ndarray:
     """`(windows, 1, tokens, tokens)`: -100 between tokens that only the shift brought together."""
-    region = np.zeros((height, width))
+    region: np.ndarray = np.zeros((height, width))
     for count, (rows, columns) in enumerate(
         (rows, columns)
         for rows in (slice(0, -window), slice(-window, -shifts[0]), slice(-shifts[0], None))

@@ -18,7 +18,7 @@ class Companion(keras.layers.Layer):
     Shapes:
         A list of two tensors; the output is the first.
 
-    Example:
+    Examples:
         >>> logits, embedding = np.zeros((2, 3)), np.ones((2, 8))
         >>> Companion()([logits, embedding]).shape
         TensorShape([2, 3])

@@ -51,7 +51,7 @@ class GraphConvolution(keras.layers.Layer):
 
     Output shape: the same with `units` for `features`.
 
-    Example:
+    Examples:
         >>> graph = [[0, 0.5, 0], [1, 0, 0], [0, 0, 0]]  # the third label has no neighbour
         >>> layer = GraphConvolution(4, graph, "gcn", activation="relu")
         >>> layer(np.ones((3, 100))).shape
@@ -128,7 +128,7 @@ class GraphConvolution(keras.layers.Layer):
             return tf.SparseTensor(edges, np.ones(len(edges), self.variable_dtype), graph.shape)
         return tf.constant(graph, self.variable_dtype)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         labels = len(self.graph)
         if len(input_shape) not in (2, 3) or input_shape[-2] != labels or input_shape[-1] is None:
             raise ValueError(
@@ -137,14 +137,14 @@ class GraphConvolution(keras.layers.Layer):
             )
         self.convolution.build([input_shape, (labels, labels)])
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         features = ops.cast(inputs, self.variable_dtype)
         return ops.cast(self.convolution([features, self._adjacency()]), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,
@@ -165,8 +165,9 @@ class GraphConvolution(keras.layers.Layer):
 
 def graph_array(graph: ArrayLike, allow_loops: bool = False) -> np.ndarray:
     """Checks a graph given to a layer and returns it as float32, `(labels, labels)`."""
+    loops = np.eye(len(np.asarray(graph)))
     try:
-        normalized_adjacency(np.maximum(graph, np.eye(len(graph))) - np.eye(len(graph)) if allow_loops else graph)
+        normalized_adjacency(np.maximum(graph, loops) - loops if allow_loops else graph)
     except UserError as fault:
         raise ValueError(str(fault)) from None
     return np.asarray(graph, dtype=np.float32)
@@ -191,25 +192,25 @@ def as_lists(array: np.ndarray) -> list:
 class _GCN(GCNConv):
     """Spektral's GCN without the mask: Keras 3 hands every layer of two inputs one that Spektral cannot take."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return super().call(inputs, mask=None)
 
 
 class _GAT(GATConv):
     """Spektral's GAT without the mask, see `_GCN`."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return super().call(inputs, mask=None)
 
 
 class _GraphSAGE(GraphSageConv):
     """Spektral's GraphSAGE, whose self-loops the graph decides and whose unit length is an option."""
 
-    def __init__(self, *args, l2_normalize: bool, **kwargs):
+    def __init__(self, *args: Any, l2_normalize: bool, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.l2_normalize = l2_normalize
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         features, adjacency = inputs
         outputs = ops.concatenate([features, self.propagate(features, adjacency)], axis=-1) @ self.kernel
         if self.use_bias:

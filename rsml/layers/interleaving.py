@@ -12,6 +12,7 @@ Written in TensorFlow, not keras.ops: the gradients are by hand, so that no (bat
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 BLOCK = 1 << 21  # elements of a softmax in memory at a time: 8 MB in float32, which stays in a processor's cache
 TOLERANCE = 1e-6  # of the interpolation, relative to half the spread of an image's z
+Evaluated = tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]  # the values, and what their gradient is
 
 
 def interleave_exact(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, block: int = BLOCK) -> tf.Tensor:
@@ -114,16 +116,16 @@ def interleave_full(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, bloc
     return tf.custom_gradient(lambda queries, keys, values: _full(queries, keys, values, block))(queries, keys, values)
 
 
-def _exact(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, block: int):
+def _exact(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, block: int) -> Evaluated:
     heads, batch, channels = slope.shape[0], tf.shape(z)[0], z.shape[1]
 
-    def softmax(pair):
+    def softmax(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The interleaving matrices of some pairs, `(size, channels, channels)`, with their z and slopes."""
         values, slopes = tf.gather(z, pair % batch), tf.gather(slope, pair // batch)
         logits = values[:, :, None] * slopes[:, None] + tf.gather(offset, pair // batch)[:, None]
         return tf.nn.softmax(logits), values, slopes
 
-    def forward(pair):
+    def forward(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
         weights, values, slopes = softmax(pair)
         rows = tf.stack([values, slopes * values, slopes], axis=1)
         mean, both, slope_mean = tf.unstack(tf.matmul(rows, weights, transpose_b=True), axis=1)
@@ -131,11 +133,11 @@ def _exact(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, block: int):
 
     mean, derivative = _in_blocks(forward, [(channels,)] * 2, z.dtype, heads, batch, channels, block)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         upstream = tf.transpose(upstream, (1, 0, 2))
         ups, means = _flat(upstream), _flat(mean)
 
-        def backward(pair):
+        def backward(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
             weights, values, _ = softmax(pair)
             up, up_mean = tf.gather(ups, pair), tf.gather(ups * means, pair)
             rows = tf.stack([up, up * values, up_mean, up_mean * values], axis=1)
@@ -152,26 +154,26 @@ def _exact(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, block: int):
     return tf.transpose(mean, (1, 0, 2)), gradient
 
 
-def _full(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, block: int):
+def _full(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, block: int) -> Evaluated:
     heads, batch = keys.shape[0], tf.shape(values)[1]
     labels, channels = keys.shape[1:]
     flat_queries, flat_values = _flat(queries), _flat(values)
 
-    def softmax(pair):
+    def softmax(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
         query, key = tf.gather(flat_queries, pair), tf.gather(keys, pair // batch)
         return tf.nn.softmax(tf.matmul(query, key)), query, key, tf.gather(flat_values, pair)
 
-    def forward(pair):
+    def forward(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
         weights, _, _, value = softmax(pair)
         return (tf.matmul(value[:, None], weights, transpose_b=True)[:, 0],)
 
     (mean,) = _in_blocks(forward, [(channels,)], values.dtype, heads, batch, channels, block)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         upstream = tf.transpose(upstream, (1, 0, 2))
         ups, centres = _flat(upstream), _flat(upstream * mean)
 
-        def backward(pair):
+        def backward(pair: tf.Tensor) -> tuple[tf.Tensor, ...]:
             weights, query, key, value = softmax(pair)
             up, centre = tf.gather(ups, pair)[:, :, None], tf.gather(centres, pair)[:, :, None]
             to_value = tf.matmul(up, weights, transpose_a=True)[:, 0]
@@ -185,7 +187,15 @@ def _full(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, block: int):
     return tf.transpose(mean, (1, 0, 2)), gradient
 
 
-def _in_blocks(function, tails, dtype, heads, batch, channels, block):
+def _in_blocks(
+    function: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    tails: list[tuple[int, ...]],
+    dtype: tf.DType,
+    heads: int,
+    batch: tf.Tensor,
+    channels: int,
+    block: int,
+) -> list[tf.Tensor]:
     """Runs `function(pair)` on one block of (head, image) pairs after another.
 
     `pair` counts the images head by head. Each output, `(size of the block, *tail)`, is joined to
@@ -196,7 +206,7 @@ def _in_blocks(function, tails, dtype, heads, batch, channels, block):
     size = _ceil(pairs, tf.maximum(1, steps))
     arrays = [tf.TensorArray(dtype, steps, element_shape=(None, *tail)) for tail in tails]
 
-    def body(step, arrays):
+    def body(step: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
         pair = (step * size + tf.range(size)) % pairs  # the last block may begin again at the first pair
         return step + 1, [array.write(step, x) for array, x in zip(arrays, function(pair), strict=True)]
 
@@ -214,7 +224,7 @@ def _ceil(number: tf.Tensor, divisor: tf.Tensor) -> tf.Tensor:
     return -(-number // divisor)
 
 
-def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.Tensor, nodes: int):
+def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.Tensor, nodes: int) -> Evaluated:
     batch, channels, heads = tf.shape(z)[0], tf.shape(z)[1], slope.shape[0]
     angles = math.pi * (np.arange(nodes) + 0.5) / nodes
     # Values at the nodes -> coefficients of the Chebyshev polynomials.
@@ -234,12 +244,12 @@ def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.T
     own_cell = tf.one_hot(tf.cast(cell, tf.int32), cells, dtype=z.dtype)
     basis = tf.reshape(own_cell[..., None] * basis[:, :, None], (batch, channels, cells * nodes))
 
-    def coefficients(values):
+    def coefficients(values: tf.Tensor) -> tf.Tensor:
         """Turns values at the nodes, `(heads, cells * nodes, batch)`, into `(batch, cells * nodes, heads)`."""
         values = tf.reshape(tf.transpose(values, (1, 2, 0)), (cells, nodes, batch * heads))
         return tf.transpose(tf.reshape(tf.matmul(transform, values), (cells * nodes, batch, heads)), (1, 0, 2))
 
-    def node_gradients(gradients):
+    def node_gradients(gradients: tf.Tensor) -> tf.Tensor:
         """The transpose of `coefficients`."""
         gradients = tf.reshape(tf.transpose(gradients, (1, 0, 2)), (cells, nodes, batch * heads))
         values = tf.matmul(transform, gradients, transpose_a=True)
@@ -254,7 +264,7 @@ def _interpolated(z: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor, cells: tf.T
     mixed = tf.matmul(basis, tf.concat([coefficients(values), coefficients(derivatives)], axis=-1))
     mean, derivative = tf.split(tf.transpose(mixed, (0, 2, 1)), 2, axis=1)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         up = node_gradients(tf.matmul(basis, upstream, transpose_a=True, transpose_b=True))
         to_logits = weights * (tf.matmul(up, each_head) - tf.reduce_sum(up * values, axis=-1, keepdims=True))
         moments = tf.matmul(tf.stack([points, tf.ones_like(points)])[None], to_logits)

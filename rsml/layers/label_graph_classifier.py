@@ -29,7 +29,7 @@ class LabelGraphClassifier(keras.layers.Layer):
 
     Output shape: `(batch, labels)`, logits.
 
-    Example:
+    Examples:
         >>> layer = LabelGraphClassifier([[0, 1], [0.5, 0]], node_features=np.eye(2), hidden=16)
         >>> layer(np.ones((8, 512))).shape  # logits of two labels
         TensorShape([8, 2])
@@ -64,7 +64,7 @@ class LabelGraphClassifier(keras.layers.Layer):
         self.neighbor_share = neighbor_share
         self.negative_slope = negative_slope
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(
                 "LabelGraphClassifier: expected pooled features (batch, features) with a known number of features, got "
@@ -91,17 +91,17 @@ class LabelGraphClassifier(keras.layers.Layer):
             node_shape = (len(self.graph), width)
             self.graph_layers.append(layer)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         first, second = self.graph_layers
         hidden = first(ops.convert_to_tensor(self.node_features, dtype=self.variable_dtype))
         classifiers = second(ops.leaky_relu(hidden, self.negative_slope))
         inputs = ops.cast(inputs, self.compute_dtype)
         return ops.matmul(inputs, ops.transpose(ops.cast(classifiers, self.compute_dtype)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return (input_shape[0], len(self.graph))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "graph": as_lists(self.graph),

@@ -49,7 +49,7 @@ class NeighborMemory(keras.layers.Layer):
     Shapes:
         Features `(batch, dim)`, L2-normalised; index `(batch,)`, the images' rows in the bank.
 
-    Example:
+    Examples:
         >>> labels = np.eye(4)[[0, 1, 2, 3, 0]]  # of five training images
         >>> memory = NeighborMemory(images=5, dim=2, labels=labels, seed=0)
         >>> features, index = np.eye(2, dtype="float32"), np.array([0, 4])

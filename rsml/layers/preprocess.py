@@ -1,6 +1,7 @@
 """From raw pixel values to the numbers that a backbone was trained on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -46,7 +47,7 @@ class Preprocess(keras.layers.Layer):
 
     Input and output: `(batch, height, width, bands)`.
 
-    Example:
+    Examples:
         >>> float(Preprocess("tf")(np.full((1, 8, 8, 3), 255))[0, 0, 0, 0])
         1.0
     """
@@ -58,7 +59,7 @@ class Preprocess(keras.layers.Layer):
         mean: Sequence[float] | None = None,
         scale: Sequence[float] | None = None,
         band_names: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         # Half precision would round the raw pixels before they are scaled.
         super().__init__(autocast=False, **kwargs)
@@ -78,11 +79,11 @@ class Preprocess(keras.layers.Layer):
         if not all(self.scale):
             raise ValueError("Preprocess scale must not hold 0.")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if input_shape[-1] != self.bands:
             raise ValueError(f"Preprocess was made for {self.bands} bands; the images have {input_shape[-1]}.")
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         images = ops.cast(images, "float32")
         if self.mode != "none" or any(self.mean) or set(self.scale) != {1.0}:
             images = (images - ops.array(self.mean, "float32")) / ops.array(self.scale, "float32")
@@ -90,10 +91,10 @@ class Preprocess(keras.layers.Layer):
             images = ops.take(images, [2, 1, 0, *range(3, self.bands)], axis=-1)
         return ops.cast(images, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             **super().get_config(),
             "mode": self.mode,

@@ -17,7 +17,7 @@ class Probe(keras.layers.Dense):
     Shapes:
         As `keras.layers.Dense`.
 
-    Example:
+    Examples:
         >>> Probe(3)(np.ones((2, 8))).shape
         TensorShape([2, 3])
     """

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from rsml.tasks import task
+from rsml.utils.errors import UserError
 
 
 @keras.saving.register_keras_serializable("rsml")
@@ -18,7 +19,7 @@ class ScenePredictions(keras.layers.Layer):
         labels: Label names in the order of the columns.
         task: `"multi-label"` (sigmoid, any number of labels true), `"single-label"` (softmax, one class true) or
             `"proportions"` (softmax, the share of each class).
-        thresholds: One decision threshold a label for a multi-label model; a label is said to be present when its
+        thresholds: One decision threshold a label for a multi-label model; a label counts as present when its
             probability is strictly greater. Default: 0.5 each. It may be set after training (`layer.thresholds = ...`).
         experiment: The experiment that made the model, as a JSON-like dictionary.
         metadata: Anything else that belongs to the model (bands, image size, version), as a JSON-like dictionary.
@@ -28,7 +29,7 @@ class ScenePredictions(keras.layers.Layer):
 
     Input and output: `(batch, labels)`.
 
-    Example:
+    Examples:
         >>> layer = ScenePredictions(["sea", "trees"], thresholds=[0.5, 0.3])
         >>> layer(np.zeros((1, 2))).numpy().tolist()
         [[0.5, 0.5]]
@@ -43,7 +44,7 @@ class ScenePredictions(keras.layers.Layer):
         metadata: dict[str, Any] | str | None = None,
         calibration: dict[str, Sequence[float]] | None = None,
         promise: dict[str, Any] | str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
@@ -79,7 +80,7 @@ class ScenePredictions(keras.layers.Layer):
         self._thresholds = values
 
     @property
-    def calibration(self) -> dict[str, list[float]] | None:
+    def calibration(self) -> dict[str, Sequence[float]] | None:
         """Scale and bias of each label's logit, or None for the logits as they are."""
         return self._calibration
 
@@ -113,21 +114,21 @@ class ScenePredictions(keras.layers.Layer):
         """A copy of the other facts kept with the model."""
         return {} if self._metadata is None else json.loads(self._metadata)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if input_shape[-1] != len(self.labels):
             raise ValueError(f"There are {len(self.labels)} labels but {input_shape[-1]} logits an image.")
 
-    def call(self, logits):
+    def call(self, logits: Any) -> Any:
         # The policy of this layer is float32, so half-precision logits arrive widened.
         if self.calibration is not None:
             scale, bias = (ops.convert_to_tensor(self.calibration[key], "float32") for key in ("scale", "bias"))
             logits = scale * logits + bias
         return ops.sigmoid(logits) if task(self.task).activation == "sigmoid" else ops.softmax(logits, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         # The dictionaries travel as JSON text: Keras would read a dictionary with "class_name" in it as an object.
         return {
             **super().get_config(),
@@ -149,6 +150,13 @@ def predictions_layer(model: keras.Model) -> ScenePredictions | None:
         if isinstance(layer, keras.Model) and (found := predictions_layer(layer)) is not None:
             return found
     return None
+
+
+def predictions_of(model: keras.Model) -> ScenePredictions:
+    """As `predictions_layer`, of a model that must have one."""
+    if (found := predictions_layer(model)) is None:
+        raise UserError(f"{model.name}: not an rsml classifier, whose labels are known; open it with rsml.load_model")
+    return found
 
 
 def _as_json(name: str, value: dict[str, Any] | str | None) -> str | None:

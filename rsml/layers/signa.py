@@ -119,7 +119,7 @@ class SIGNA(keras.layers.Layer):
 
     Output shape: the same.
 
-    Example:
+    Examples:
         >>> from rsml import graph
         >>> training_labels = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
         >>> label_graph = graph.threshold_graph(graph.cooccurrence(training_labels))
@@ -186,7 +186,7 @@ class SIGNA(keras.layers.Layer):
         self.folded = folded
         self.supports_jit = evaluation == "exact"  # XLA wants to know the number of nodes before it sees the data
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if len(input_shape) < 3 or input_shape[-1] is None:
             raise ValueError(
                 "SIGNA: expected feature maps (batch, height, width, channels) or tokens (batch, tokens, "
@@ -254,7 +254,7 @@ class SIGNA(keras.layers.Layer):
             heads.append(features)
         return ops.stack(heads)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return signa_attention(
             ops.cast(inputs, self.compute_dtype),
             self.label_features(),
@@ -287,10 +287,10 @@ class SIGNA(keras.layers.Layer):
         folded.constant_label_features.assign(self.label_features())
         return folded
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "graph": as_lists(self.graph),

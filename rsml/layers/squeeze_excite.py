@@ -24,7 +24,7 @@ class SqueezeExcite(keras.layers.Layer):
 
     Output shape: the same.
 
-    Example:
+    Examples:
         >>> SqueezeExcite(ratio=4)(np.ones((1, 8, 8, 16))).shape
         TensorShape([1, 8, 8, 16])
 
@@ -50,7 +50,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.gate = keras.activations.get(gate)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if len(input_shape) < 3 or input_shape[-1] is None:
             raise ValueError(
                 "SqueezeExcite: expected feature maps (batch, height, width, channels) or tokens (batch, tokens, "
@@ -68,14 +68,14 @@ class SqueezeExcite(keras.layers.Layer):
         self.squeeze.build((None, channels))
         self.excite.build((None, hidden))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         z = ops.mean(inputs, axis=tuple(range(1, len(inputs.shape) - 1)), keepdims=True)
         return inputs * self.excite(self.squeeze(z))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -26,7 +26,7 @@ class Tokens(keras.layers.Layer):
 
     Output shape: `(batch, 1 + registers + height * width, channels)`.
 
-    Example:
+    Examples:
         >>> Tokens(registers=4)(keras.ops.ones((1, 3, 2, 8))).shape
         TensorShape([1, 11, 8])
     """
@@ -127,7 +127,7 @@ class TokensToMap(keras.layers.Layer):
 
     Output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> tokens, patches = np.ones((1, 7, 8)), np.zeros((1, 3, 2, 8))
         >>> TokensToMap()([tokens, patches]).shape
         TensorShape([1, 3, 2, 8])
@@ -155,7 +155,7 @@ class MapToTokens(keras.layers.Layer):
 
     Output shape: that of the tokens.
 
-    Example:
+    Examples:
         >>> tokens, patches = np.zeros((1, 7, 8)), np.ones((1, 3, 2, 8))  # a class token and six patches
         >>> MapToTokens()([tokens, patches])[0, :, 0].numpy().tolist()
         [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -188,7 +188,7 @@ class LayerScale(keras.layers.Layer):
 
     Input and output shape: `(..., channels)`.
 
-    Example:
+    Examples:
         >>> float(LayerScale(0.5)(np.ones((1, 4, 8)))[0, 0, 0])
         0.5
 

@@ -36,7 +36,7 @@ class ImprovedCrossEntropy(keras.losses.Loss):
         Predictions `(..., classes)`; targets one-hot (or any distribution) of the same shape, or class numbers
         `(...)` or `(..., 1)`. One loss value for each `(...)`, so sample weights have that shape.
 
-    Example:
+    Examples:
         >>> loss = ImprovedCrossEntropy()
         >>> float(loss([[0.0, 1.0]], [[0.6, 0.4]]))  # -ln 0.4 + (0.6 - 0.4)
         1.116290...

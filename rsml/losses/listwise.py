@@ -89,7 +89,7 @@ def _in_loop(scores: Any, shares: Any, alpha: float) -> tuple[Any, Any]:
     padding = [[0, blocks * block - lists], [0, 0]]
     stacked = tuple(tf.reshape(tf.pad(values, padding), (blocks, block, items)) for values in (scores, shares))
     value, slope = tf.map_fn(
-        lambda pair: _dcg_and_slope(*pair, alpha),
+        lambda pair: _dcg_and_slope(pair[0], pair[1], alpha),
         stacked,
         fn_output_signature=(scores.dtype, scores.dtype),
         parallel_iterations=BLOCKS_IN_FLIGHT,

@@ -59,7 +59,7 @@ class AsymmetricLoss(_LogitLoss):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
-    Example:
+    Examples:
         >>> loss = AsymmetricLoss(gamma_negative=0, gamma_positive=0, clip=0)  # binary cross entropy
         >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
         0.6931
@@ -125,7 +125,7 @@ class FocalLoss(_LogitLoss):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
-    Example:
+    Examples:
         >>> round(float(FocalLoss(gamma=2, alpha=None)([[1.0]], [[0.5]])), 4)  # 0.5^2 ln 2
         0.1733
 

@@ -53,7 +53,7 @@ def scalable_neighbor_loss(
         block: Rows of the bank worked through at once.
         reduction: "mean" for the loss above, or "none" (or None) for its summands `(batch,)`.
 
-    Example:
+    Examples:
         >>> memory = np.eye(2, dtype="float32")[[0, 0, 1]]
         >>> loss = scalable_neighbor_loss(memory[:1], [0], memory, labels=np.array([[1, 0], [1, 0], [0, 1]]))
         >>> round(float(loss), 4)  # its neighbour has the same labels

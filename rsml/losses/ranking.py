@@ -95,7 +95,7 @@ class LabelRanking(_NeutralRanking):
     Shapes:
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`.
 
-    Example:
+    Examples:
         >>> right, wrong = [[0.9, 0.1]], [[0.1, 0.9]]
         >>> bool(LabelRanking()([[1.0, 0.0]], right) < LabelRanking()([[1.0, 0.0]], wrong))
         True
@@ -143,7 +143,7 @@ class SampleRanking(_NeutralRanking):
         Labels 0/1 `(batch, labels)` and predictions `(batch, labels)`. There is no loss of one image, so sample
         weights are refused.
 
-    Example:
+    Examples:
         >>> right, wrong = [[0.9], [0.1]], [[0.1], [0.9]]
         >>> bool(SampleRanking()([[1.0], [0.0]], right) < SampleRanking()([[1.0], [0.0]], wrong))
         True
@@ -196,7 +196,7 @@ class FeatureRanking(keras.losses.Loss):
     Shapes:
         Labels 0/1 `(batch, labels)` and, in the predictions' place, features `(batch, width)`.
 
-    Example:
+    Examples:
         >>> labels = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
         >>> near, far = [[0.0], [0.1], [5.0]], [[0.0], [5.0], [0.1]]
         >>> bool(FeatureRanking()(labels, near) < FeatureRanking()(labels, far))

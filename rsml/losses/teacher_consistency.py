@@ -21,7 +21,7 @@ class TeacherConsistency(keras.losses.Loss):
     Shapes:
         Teacher's logits `(batch, classes)` in the labels' place, student's logits `(batch, classes)`.
 
-    Example:
+    Examples:
         >>> logits = [[0.0, 0.0]]
         >>> round(float(TeacherConsistency()(logits, logits)), 4)  # ln 2 over two classes
         0.3466

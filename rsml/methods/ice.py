@@ -59,7 +59,7 @@ class ICE(Method):
         from rsml.layers import SqueezeExcite
 
         self._refuse_small_maps(backbone)
-        own = {"use_bias": False, "kernel_initializer": "he_normal", "name": "ice_squeeze_excite"}
+        own: dict[str, Any] = {"use_bias": False, "kernel_initializer": "he_normal", "name": "ice_squeeze_excite"}
         backbone = backbone.append(SqueezeExcite(**self.arguments_for(SqueezeExcite), **own))
         if self.pool == 1:
             return backbone

@@ -1,8 +1,9 @@
 """Backbones, layers put into them, and the complete classifier."""
 
-from rsml.models.backbones import Backbone, backbone_names, load_backbone
+from rsml.models.backbones import Backbone, load_backbone
 from rsml.models.classifier import Classifier, build_classifier
 from rsml.models.insert import insert_after
+from rsml.models.names import backbone_names
 from rsml.models.surgery import output_of, stages_of
 from rsml.weights.load import load_weights
 from rsml.weights.models import load_model

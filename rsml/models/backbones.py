@@ -229,7 +229,7 @@ def pixels_of(
 
 
 def _ice_mode(file: Path) -> str | None:
-    """The preprocessing of an ICE network of Keras 2, which is said; None for any other file."""
+    """The preprocessing of an ICE network of Keras 2, which is logged; None for any other file."""
     mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)
@@ -292,7 +292,7 @@ def with_bands(model: keras.Model, bands: int, keep: bool = True) -> keras.Model
         raise UserError(f"{model.name} was made for {before} bands and begins with no plain convolution to adapt.")
     made: dict[int, keras.layers.Layer] = {}
 
-    def fresh(layer):
+    def fresh(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in front or not _depends_on_bands(layer):
             return layer
         config = layer.get_config()

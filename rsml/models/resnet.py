@@ -34,7 +34,7 @@ def resnet(name: str, image_size: tuple[int, int], bands: int = 3) -> keras.Mode
         image_size: Height and width.
         bands: Channels of the images, scaled as `Preprocess("torch")` does.
 
-    Example:
+    Examples:
         >>> resnet("resnet18", (64, 64)).output_shape
         (None, 2, 2, 512)
 

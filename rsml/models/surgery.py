@@ -12,7 +12,7 @@ from keras import tree
 
 from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 
 STAGES = {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32}
 _MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average, keras.layers.Maximum)
@@ -59,7 +59,8 @@ def calls(model: keras.Model) -> list[Call]:
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs)
     nodes = _nodes(model)
-    position, sources = {}, []
+    position: dict[int, int] = {}
+    sources: list[tuple[int, ...]] = []
     for index, node in enumerate(nodes):
         sources.append(tuple(sorted({position[id(tensor)] for tensor in node.input_tensors})))
         position.update({id(tensor): index for tensor in node.outputs})
@@ -80,15 +81,15 @@ def calls(model: keras.Model) -> list[Call]:
     return result
 
 
-def _stride(node, before: list[Call]) -> int | None:
+def _stride(node: Any, before: list[Call]) -> int | None:
     """Stride of a call's output: that of its input times the step of the layer."""
     if len(node.outputs) != 1 or len(node.outputs[0].shape) != 4:
         return None
     if node.is_input:
         return 1
     owners = {id(tensor): call for call in before for tensor in call.outputs}
-    maps = [(owners[id(tensor)].stride, tensor.shape) for tensor in node.input_tensors]
-    maps = [(stride, shape) for stride, shape in maps if stride is not None]
+    inputs = [(owners[id(tensor)].stride, tensor.shape) for tensor in node.input_tensors]
+    maps = [(stride, shape) for stride, shape in inputs if stride is not None]
     if not maps:
         return None
     # A gate of 1 x 1 that multiplies a map has lost its place; the map has the smaller stride.
@@ -134,7 +135,7 @@ def rebuild(
         given = [inputs]
     replaced: dict[int, Any] = {}
 
-    def call(layer, *arguments, **options):
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(layer, keras.Model) and _is_graph(layer):
             return _dissolve(layer, call, arguments, options)
         if replace is not None:
@@ -152,7 +153,7 @@ def rebuild(
     except ValueError as error:
         names = [call.name for call in calls(source)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
+        raise UserError(f"Cannot build the model {model.name}: {in_a_line(error)} {twice or ''}".rstrip()) from None
 
 
 def resized(model: keras.Model, size: int) -> keras.Model:
@@ -166,7 +167,7 @@ def resized(model: keras.Model, size: int) -> keras.Model:
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
-            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
+            f"training.sizes empty, or choose another backbone ({in_a_line(error)})"
         ) from None
     return (
         keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other
@@ -187,7 +188,7 @@ def _dissolve(model: keras.Model, call: Callable, arguments: tuple, options: dic
     # A nested model called with training=False (the usual way to freeze one) keeps its layers in that mode.
     training = options.get("training")
 
-    def call_inner(layer, *values, **extra):
+    def call_inner(layer: Any, *values: Any, **extra: Any) -> Any:
         if training is not None and "training" in inspect.signature(layer.call).parameters:
             extra["training"] = training
         return call(layer, *values, **extra)

@@ -26,7 +26,7 @@ class Views(keras.Model):
         model: Images to probabilities.
         number: 1, 2, 4 or 8.
 
-    Example:
+    Examples:
         ```python
         scores = Views(rsml.load_model("checkpoint/scenes"), 8).predict(images)
         ```
@@ -41,6 +41,7 @@ class Views(keras.Model):
             raise UserError(f"views: quarter turns need square images, these are {height} x {width}; take 4 views")
         self.number = number
         last = model.output._keras_history
+        self.last: ScenePredictions | None
         if isinstance(last.operation, ScenePredictions):
             logits = last.operation._inbound_nodes[last.node_index].input_tensors[0]
             self.body, self.last = keras.Model(model.input, logits), last.operation

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from rsml.comparison.paired import matched
 from rsml.data.images import ImageError, decode
@@ -47,9 +48,9 @@ def write_page(
     """
     runs = [Facts.read(folder, root) for folder in folders]
     first = runs[0]
-    comparison = _comparison(runs) if len(runs) > 1 else []
+    compared = comparison(runs) if len(runs) > 1 else []
     out = Path(out) if out else first.run.files.page
-    context = {**_context(first), "comparison": comparison, "worst": _worst(first, model)}
+    context = {**_context(first), "comparison": compared, "worst": _worst(first, model)}
     for most in (THUMBNAILS, THUMBNAILS // 4, 0):
         page = _render({**context, **_confusion(first, most)})
         if len(page.encode()) < LARGEST:
@@ -90,11 +91,11 @@ def _render(context: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f}"
-    environment.globals["read"] = lambda name: jinja2.utils.markupsafe.Markup((_TEMPLATES / name).read_text("utf-8"))
+    environment.globals["read"] = lambda name: Markup((_TEMPLATES / name).read_text("utf-8"))
     # Within a script element a "<" could end it early.
     embedded = {"steps": STEPS, "labels": context["labels"], "files": context["files"], "cells": context["cells"]}
     plain = json.dumps(embedded, separators=(",", ":")).replace("<", "\\u003c")
-    return environment.get_template("report.html").render(context, data=jinja2.utils.markupsafe.Markup(plain))
+    return environment.get_template("report.html").render(context, data=Markup(plain))
 
 
 def _confusion(facts: Facts, most: int) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def _worst(facts: Facts, model: SceneModel | None) -> list[dict[str, Any]]:
     """The surest mistakes with the class map of the label that was wrong; without maps where there can be none."""
     mistakes = facts.mistakes(WORST)
     names, shown = facts.samples.label_names, []
-    labels = [mistake.missed if mistake.predicted is None else mistake.predicted for mistake in mistakes]
+    labels: list[Any] = [one.missed if one.predicted is None else one.predicted for one in mistakes]
     maps = _maps(facts, [mistake.image for mistake in mistakes], labels, model) if mistakes else {}
     for place, (mistake, label) in enumerate(zip(mistakes, labels, strict=True)):
         shown.append({
@@ -173,7 +174,7 @@ def _maps(facts: Facts, rows: list[int], labels: list[int], model: SceneModel | 
         return {}
 
 
-def _comparison(runs: Sequence[Facts]) -> list[dict[str, Any]]:
+def comparison(runs: Sequence[Facts]) -> list[dict[str, Any]]:
     """Each run's first metrics, and for all but the first the paired difference from it."""
     first, table = runs[0].scored(), []
     truth = first.labels.argmax(axis=1) if runs[0].row.one_class else first.labels

@@ -186,7 +186,7 @@ class _Parts:
                 remove(file)
 
     def vectors(self, number: int) -> np.ndarray:
-        if number == 0:
+        if number == 0 and self.old is not None:
             return self.old.vectors
         return read_npz(self.file(number), ("vectors",), advice="make the index again with --fresh")["vectors"]
 

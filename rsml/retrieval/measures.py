@@ -74,7 +74,7 @@ def retrieval_measures(
     result = {name: np.empty((len(queries), len(depths))) for name in MEASURES}
     for rows in _blocks(queries, found, sets):
         labels = queries[rows].astype(np.float32)
-        seen = (archive[found[rows]] if found.ndim == 2 else found[rows]).astype(np.float32)
+        seen = (found[rows] if archive is None or found.ndim == 3 else archive[found[rows]]).astype(np.float32)
         gains = np.matmul(seen[:, : depths[-1]], labels[:, :, None])[..., 0].astype(np.float64)
         differing = seen[:, : depths[-1]].sum(-1) + labels.sum(1)[:, None] - 2 * gains
         best, answerable = _best_order(labels, gains, sets)
@@ -127,7 +127,7 @@ def _best_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gains of the best possible ranking `(queries, depth)`, and which queries have a relevant image at all."""
     if sets is None:
-        return -np.sort(-gains, axis=1), labels.any(1)
+        return -np.sort(-gains, axis=1), np.asarray(labels.any(1))
     label_sets, counts = sets
     shared = labels @ label_sets.T
     ranks = np.arange(gains.shape[1])

@@ -60,7 +60,7 @@ class Scene:
         materials: `(finer * size, finer * size)` uint8, what the sheet is made of that the image was taken of, at a
             whole number of samples a pixel; numbers of `rsml.scenes.materials.MATERIALS`.
 
-    Example:
+    Examples:
         >>> scene = draw(10, size=64)
         >>> scene.scene, scene.mask("ship").shape
         ('harbor', (64, 64))

@@ -98,6 +98,7 @@ class ShortLine(keras.callbacks.Callback):
         self.headline = {f"val_{name}" for name in headline}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for name in list(logs or {}):
+        logs = {} if logs is None else logs
+        for name in list(logs):
             if (name.startswith("val_") and name not in self.headline) or name.endswith("learning_rate"):
                 del logs[name]

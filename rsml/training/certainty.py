@@ -14,7 +14,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation.calibration import LEAST_IMAGES, Calibration, fit_calibration, reliability
 from rsml.evaluation.promises import Promise, sentence
 from rsml.evaluation.thresholds import tune_thresholds
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
 from rsml.tasks import task
 from rsml.utils.errors import UserError
 
@@ -43,9 +43,9 @@ class Certainty:
 
     def keep(self, model: keras.Model) -> bool:
         """Puts it into the model's last layer; returns whether there was anything to keep."""
-        last = predictions_layer(model)
+        last = predictions_of(model)
         last.calibration = None if self.calibration is None else self.calibration.as_dict()
-        last.thresholds = self.thresholds
+        last.thresholds = None if self.thresholds is None else self.thresholds.tolist()
         last.promise = None if self.promise is None else asdict(self.promise)
         # Keras goes on predicting with the function that it traced before.
         model.make_predict_function(force=True)
@@ -57,7 +57,7 @@ class Certainty:
         if row.shares:
             return found
         scores = self.scores(raw)
-        options = {"activation": row.activation, "resamples": resamples}
+        options: dict[str, Any] = {"activation": row.activation, "resamples": resamples}
         found["calibration"] = {"method": None, "images": 0, "before": reliability(part.labels, raw, **options)}
         if self.calibration is not None:
             about = {"method": self.calibration.method, "images": self.calibration.images}
@@ -96,7 +96,11 @@ def settle(options: Evaluation, valid: Samples | None, raw: np.ndarray | None, t
     if valid is None or raw is None or row.shares:
         return Certainty(task_name)
     calibration = None
-    if options.calibrate and len(valid) < LEAST_IMAGES:
+    if options.calibrate and options.views > 1:
+        logger.info(
+            "scores are not calibrated: they are means over %d views, which the last layer cannot see", options.views
+        )
+    elif options.calibrate and len(valid) < LEAST_IMAGES:
         logger.info("scores are not calibrated: that needs %d validation images, found %d", LEAST_IMAGES, len(valid))
     elif options.calibrate:
         calibration = fit_calibration(valid.labels, raw, row.activation)

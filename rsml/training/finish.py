@@ -16,7 +16,8 @@ from rsml.data.samples import Samples
 from rsml.evaluation import full_report, headline_table, summary, summary_intervals
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
-from rsml.layers.scene_predictions import predictions_layer
+from rsml.layers.scene_predictions import predictions_of
+from rsml.methods.base import graph_threshold
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
 from rsml.report.page import open_page
@@ -43,7 +44,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     model = SceneModel.load(run.files.best, trust=experiment.model.trust)
     parts = {name: part for name in ("test", "valid") if len(part := samples.part(name))}
     # A run that is measured again was calibrated before.
-    predictions_layer(model.model).calibration = None
+    predictions_of(model.model).calibration = None
     raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
     certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
     if certainty.keep(model.model):
@@ -53,8 +54,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     if experiment.training.h5:
         run.write_model(model.model, run.files.best_h5)
 
-    graph_threshold = _graph_threshold(experiment)
-    edges = _edges(samples, graph_threshold)
+    threshold = graph_threshold(experiment.methods)
+    edges = _edges(samples, threshold)
     counts = parts["valid"].present.sum(axis=0) if "valid" in parts else None
     summaries, intervals = {}, {}
     for name, part in parts.items():
@@ -71,8 +72,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
         )
         summaries[name] |= certainty.measured(part, raw[name], options.resamples)
 
-    shown = next(iter(parts), None)
-    if shown is None:
+    shown = next(iter(parts), "")
+    if not shown:
         logger.info("neither a test nor a validation part: nothing to measure")
     else:
         with replacing(run.files.predictions) as beside, PredictionWriter(beside, model) as writer:
@@ -88,7 +89,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             samples=samples,
             history=run.history,
             best_epoch=best_epoch,
-            graph_threshold=graph_threshold,
+            graph_threshold=threshold,
             part=parts.get(shown),
             scores=scores.get(shown),
             thresholds=model.thresholds,
@@ -111,12 +112,6 @@ def report(run: Run) -> str:
     own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"
     command = [own, "predict", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
-
-
-def _graph_threshold(experiment: Experiment) -> float:
-    """`Q` of the experiment's first method that has a label graph; 0.4, the SIGNA paper's, where none has."""
-    own = (method.label_graph_threshold() for method in experiment.methods)
-    return next((threshold for threshold in own if threshold is not None), 0.4)
 
 
 def _edges(samples: Samples, threshold: float) -> np.ndarray | None:

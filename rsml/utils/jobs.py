@@ -81,8 +81,8 @@ def run_jobs(
         for process in processes:
             # A process that ended before it read its task leaves what was written to it behind.
             with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+                process.stdin.close()  # type: ignore[union-attr]  # a pipe, see _start
+            process.stdout.close()  # type: ignore[union-attr]
 
 
 def _start(job: Callable) -> subprocess.Popen:
@@ -94,6 +94,7 @@ def _start(job: Callable) -> subprocess.Popen:
 
 def _feed(process: subprocess.Popen, waiting: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
     """Hands tasks to a process, one after the other, and passes its answers on."""
+    assert process.stdin and process.stdout  # pipes, see _start
     while True:
         try:
             number, task = waiting.get_nowait()

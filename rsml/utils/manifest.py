@@ -45,7 +45,7 @@ class Manifest:
     Args:
         folder: The folder.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> manifest = Manifest(tempfile.mkdtemp())
         >>> with manifest.replacing(manifest.folder / "a.txt") as beside: _ = beside.write_text("whole")

@@ -20,7 +20,7 @@ def render(
         width: Of a line.
         attached: Columns that stay with the one on their left.
 
-    Example:
+    Examples:
         >>> print(render(["label", "F1"], [["sea", "90.1"], ["sand", "7.0"]]), end="")
         label    F1
         -----  ----

@@ -189,7 +189,7 @@ def _kinds(config: Any) -> dict[str, str]:
 
 def _in_config_order(layers: list[SourceLayer], config: Any) -> list[SourceLayer]:
     order = {name: index for index, name in enumerate(_kinds(config))}
-    return sorted(layers, key=lambda layer: order.get(layer.name, len(order)))
+    return sorted(layers, key=lambda layer: order.get(layer.name or "", len(order)))
 
 
 def snake_case(name: str) -> str:
@@ -201,6 +201,7 @@ def snake_case(name: str) -> str:
 
 def _natural(key: str) -> tuple[str, int]:
     found = re.fullmatch(r"(.*?)(?:_?(\d+))?", key)
+    assert found  # of any key
     return found[1], int(found[2] or 0)
 
 

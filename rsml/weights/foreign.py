@@ -12,10 +12,11 @@ from rsml.layers import Preprocess, ScenePredictions
 from rsml.layers.preprocess import MODES
 from rsml.models.backbones import compose, pixels_of, preprocess_layer
 from rsml.models.surgery import calls, rebuild, require_functional
+from rsml.tasks import Task
 from rsml.utils.errors import UserError
 from rsml.utils.settings import nearest
 
-_TASKS = {"softmax": "single-label", "sigmoid": "multi-label"}
+_TASKS: dict[str, Task] = {"softmax": "single-label", "sigmoid": "multi-label"}
 # What may stand between the last activation and the output: it moves numbers and does not change them.
 _MOVES = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Dropout, keras.layers.Identity)
 
@@ -127,16 +128,17 @@ def _activation(layer: Any) -> str | None:
     return name
 
 
-def _task(title: str, activation: str | None, given: str | None) -> str:
-    told = _TASKS.get(activation)
-    if told is None and given is None:
+def _task(title: str, activation: str | None, given: Task | None) -> Task:
+    found = _TASKS.get(activation or "")
+    task = found or given
+    if task is None:
         raise UserError(
             f"{title} ends in no softmax or sigmoid, so its outputs are taken for logits; say with --task whether they "
             "are single-label (softmax) or multi-label (sigmoid)"
         )
-    if told and given and told != given:
-        raise UserError(f"{title} ends in a {activation}, so it is {told}; leave out --task {given}")
-    return told or given
+    if found and given and found != given:
+        raise UserError(f"{title} ends in a {activation}, so it is {found}; leave out --task {given}")
+    return task
 
 
 def _copy(model: keras.Model) -> keras.Model:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -55,9 +56,10 @@ def _key(name: str | None, kind: str) -> tuple[str, int] | None:
     return (kind, int(found[1] or 0)) if found else None
 
 
-def _labels(items: list) -> dict[str | tuple, object]:
+def _labels(items: list) -> dict[str | tuple, Any]:
     """Items by name, where the made-up names are replaced by (class, rank among its class)."""
-    result, made_up = {}, {}
+    result: dict[str | tuple, Any] = {}
+    made_up: dict[str, list[tuple[int, Any]]] = {}
     for item in items:
         key = _key(item.name, item.kind)
         if key is None:

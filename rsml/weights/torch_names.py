@@ -151,7 +151,7 @@ def keras_layers(state: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     Args:
         state: Parameter name, with dots, to array.
 
-    Example:
+    Examples:
         >>> keras_layers({"module.layer1.0.conv1.weight": np.zeros((8, 4, 3, 3))})["layer1_0_conv1"][0].shape
         (3, 3, 4, 8)
     """

@@ -84,7 +84,7 @@ def test_the_sentence_has_promise_images_and_what_was_reached():
 def test_needed_images():
     assert [Promise.parse(text).needed for text in ("recall>=0.95", "precision>=0.9", "recall>=0.99")] == [19, 9, 99]
     truth, scores = drawn(15, 1)
-    with pytest.raises(UserError, match="recall >= 0.95: needs 19 validation images, found 15: 4 are missing"):
+    with pytest.raises(UserError, match=r"recall >= 0.95: needs 19 validation images, found 15: 4 are missing"):
         Promise.parse("recall>=0.95").fit(truth, scores)
     truth, scores = drawn(19, 1)
     assert Promise.parse("recall>=0.95").fit(truth, scores).threshold < scores[truth > 0].min()
@@ -92,5 +92,5 @@ def test_needed_images():
 
 @pytest.mark.parametrize("text", ["recall>0.9", "f1>=0.9", "recall>=2", "recall>=1.0", "recall>=0", ""])
 def test_what_is_no_promise_is_named(text):
-    with pytest.raises(UserError, match="evaluation.thresholds"):
+    with pytest.raises(UserError, match=r"evaluation.thresholds"):
         Promise.parse(text)

@@ -33,7 +33,8 @@ def make_run(folder: Path, images: Path, task="multi-label", seed=0, count=60, n
     run.write_samples(samples)
     run.files.best.write_bytes(b"")
     run.write_history([{"epoch": e, "loss": 1 / e, "val_loss": 1.2 / e, "learning_rate": 0.1 / e,
-                        "val_example_f1": 0.3 + e / 20 - e**2 / 200, "val_accuracy": 0.4} for e in range(1, 9)])  # fmt: skip
+                        "val_example_f1": 0.3 + e / 20 - e**2 / 200, "val_accuracy": 0.4}
+                       for e in range(1, 9)])  # fmt: skip
     part = samples.part("test")
     raw = np.clip(0.45 * part.labels + 0.6 * np.random.default_rng(seed).random(part.labels.shape), 0.01, 0.99)
     scores = raw / raw.sum(1, keepdims=True) if task == "single-label" else raw
@@ -131,7 +132,7 @@ def test_what_cannot_be_reported_is_named(run, images, tmp_path):
     bare = make_run(tmp_path / "bare", images)
     bare.files.predictions.unlink()
     with pytest.raises(
-        UserError, match="no scores of its test part are kept in predictions.csv; write them again with"
+        UserError, match=r"no scores of its test part are kept in predictions.csv; write them again with"
     ):
         write_page([bare.folder])
     bare.files.metrics.unlink()
@@ -223,11 +224,13 @@ def _contrast(page) -> float:
     """The least contrast between a text and its card, as WCAG counts it."""
     return page.evaluate(
         """() => {
-          const light = text => { const c = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(
-            v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126*c[0] + 0.7152*c[1] + 0.0722*c[2]; };
+          const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+          const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255)).reduce(
+            (sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
           const card = light(getComputedStyle(document.querySelector('.card')).backgroundColor);
-          return Math.min(...[...document.querySelectorAll('.card p, .card b, .card .ends, .card dt, .card th, .note, .warn, .key')].map(
-            element => { const own = light(getComputedStyle(element).color);
-              return (Math.max(own, card) + 0.05) / (Math.min(own, card) + 0.05); }));
+          const texts = '.card p, .card b, .card .ends, .card dt, .card th, .note, .warn, .key';
+          return Math.min(...[...document.querySelectorAll(texts)].map(element => {
+            const own = light(getComputedStyle(element).color);
+            return (Math.max(own, card) + 0.05) / (Math.min(own, card) + 0.05); }));
         }"""
     )

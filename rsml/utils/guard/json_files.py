@@ -61,7 +61,7 @@ def parse_json(
         max_bytes: The greatest size.
         advice: What to do when it is damaged, the end of the line.
 
-    Example:
+    Examples:
         >>> parse_json('{"epochs": 5}', "config.json")
         {'epochs': 5}
         >>> parse_json('{"a": 1, "a": 2}', "config.json")

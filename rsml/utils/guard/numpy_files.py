@@ -81,7 +81,7 @@ def _check_axes(shape: tuple[int, ...], ndim: int | None) -> None:
 
 
 def _header(file: BinaryIO, size: int, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise Refusal(f"it is of version {version} of the format; 1.0 and 2.0 are read")

@@ -33,7 +33,7 @@ class ZipReader:
         path: The file.
         advice: What to do when it is damaged, the end of the line.
 
-    Example:
+    Examples:
         >>> import tempfile, os
         >>> path = os.path.join(tempfile.mkdtemp(), "a.zip")
         >>> with zipfile.ZipFile(path, "w") as archive: archive.writestr("about.json", "{}")
