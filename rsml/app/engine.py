@@ -140,7 +140,7 @@ class Engine:
         source: A run folder or checkpoint file; None is the newest run.
         trust: Let a model file run the code it carries.
         views: Score the mean over so many views; None is what the run was measured with.
-        batch_size: Images a step at most. On processors larger ones take longer an image (docs/serve.md); on a GPU less.
+        batch_size: Images a step at most. Larger ones only pay on a GPU.
         queue: Images in work at most, those that are being decoded included.
         max_pixels: Declared pixels of an image at most.
         watch: Seconds between looks at the model's file; None keeps the model.
