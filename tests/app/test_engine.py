@@ -74,6 +74,8 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(held):
     third = held.ask("scores", asked(GREY))
     reply = upload(open_client(held), "/v1/predict", GREY)
     assert reply.status_code == 429 and int(reply.headers["retry-after"]) >= 1
+    # What can never have a place is told so, and not to try again.
+    assert upload(open_client(held), "/v1/predict", *[GREY] * 4).status_code == 413
     held.release()
     assert len({future.result(60).tobytes() for future in first + third}) <= 2
     assert upload(open_client(held), "/v1/predict", GREY).status_code == 200
