@@ -58,7 +58,7 @@ export async function correctView(main, state) {
         }) }, "Score the images")));
     } else if (!found.item) show(place, empty(found.left ? "Others look at the rest" : "This queue is done", h("p", {}, found.left ? `${found.left} images are shown in other tabs just now.` : "Choose another queue, or train again with the corrections.")));
     else draw(found.item, found);
-    await summary();
+    attempt(summary); // not waited for: the next key may come at once
   });
 
   function draw(given, queue) {
@@ -108,7 +108,7 @@ export async function correctView(main, state) {
       const back = await post("/page/corrections/undo", { ...past.pop(), by: by.value });
       draw(back);
       place.querySelector(".why").textContent = "Taken back; decide again.";
-      await summary();
+      attempt(summary);
     } catch (fault) {
       if (!fault.body?.conflict) throw fault;
       toast(fault.message, true);
