@@ -6,7 +6,6 @@ Nothing here touches pyplot or matplotlib's settings, so that a notebook's own f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -17,6 +16,7 @@ from rsml.evaluation.bootstrap import Interval
 from rsml.evaluation.checks import EvaluationError, check_multilabel, check_threshold
 from rsml.evaluation.ranking import average_precision
 from rsml.figures.curves import learning_curves, score_curve
+from rsml.figures.features import feature_map, tsne
 from rsml.figures.panels import confident_mistakes, mistakes_sheet, score_panel
 from rsml.figures.style import (
     BLUE,
@@ -25,7 +25,6 @@ from rsml.figures.style import (
     GREY,
     ORANGE,
     annotate,
-    bare_frame,
     canvas,
     colours,
     grid_cells,
@@ -214,7 +213,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str]) -> Figure:
     ]
     name_rows(axes, recall, invert=False)
     axes.set_xlabel("called")
-    axes.set_ylabel("true class, and how much of it is called rightly")
+    axes.set_ylabel("true class, and how much of it is recognised")
     right = int(np.trace(counts))
     axes.set_title(
         f"{right} of {int(support.sum())} images right ({100 * right / max(1, support.sum()):.2f} %)", fontsize=11
@@ -325,72 +324,4 @@ def shares(labels: ArrayLike, scores: ArrayLike, class_names: Sequence[str]) -> 
         open_frame(axes)
     figure.supxlabel("true share (%)", fontsize=9)
     figure.supylabel("predicted share (%)", fontsize=9)
-    return figure
-
-
-def tsne(features: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """Points in the plane whose neighbours are those of the features (scikit-learn's t-SNE, started from PCA).
-
-    Args:
-        features: `(images, channels)`.
-        perplexity: neighbours considered; lowered for a handful of images.
-        seed: of the optimisation.
-
-    Returns:
-        `(images, 2)`.
-    """
-    from sklearn.manifold import TSNE  # Loads half of scikit-learn: only when asked for.
-
-    features = np.asarray(features, dtype=np.float32)
-    features = features.reshape(len(features), -1)
-    if len(features) < 3:
-        raise EvaluationError(f"a map of features needs at least 3 images, found {len(features)}")
-    options = {"perplexity": min(perplexity, (len(features) - 1) / 3), "random_state": seed}
-    return TSNE(init="pca" if features.shape[1] > 1 else "random", **options).fit_transform(features)
-
-
-def feature_map(
-    points: ArrayLike, labels: ArrayLike, label_names: Sequence[str], shown: Sequence[str] | None = None
-) -> Figure:
-    """Where images lie in a map of features (`tsne`), coloured by their labels.
-
-    Multi-label: one panel a label, the images that have it in colour (Fig. 12). Class numbers: one panel, one colour
-    and marker a class, its name at the class's median.
-
-    Args:
-        points: `(images, 2)`.
-        labels: `(images, labels)`, or class numbers `(images,)`.
-        label_names: in order.
-        shown: the labels to draw; all when None.
-    """
-    points, labels = np.asarray(points), np.asarray(labels)
-    unknown = [name for name in shown or () if name not in label_names]
-    if unknown:
-        raise EvaluationError(f"no label is named {unknown[0]!r}: choose from {', '.join(label_names)}")
-    columns = [list(label_names).index(name) for name in (shown or label_names)]
-    if labels.ndim == 1:
-        figure, axes = canvas(10, 7.5)
-        seen = [column for column in columns if (labels == column).any()]
-        # More classes than colours are told apart by their markers.
-        usual = label_colours([label_names[column] for column in seen[:20]])
-        shades = [usual[place % 20] or to_rgb(GREY) for place in range(len(seen))]
-        for place, column in enumerate(seen):
-            own = points[labels == column]
-            marker = "osD^v"[(place // 20) % 5]
-            look: Any = {"color": shades[place], "marker": marker, "label": label_names[column]}
-            axes.scatter(own[:, 0], own[:, 1], s=16, linewidths=0, **look)
-        bare_frame(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, ncols=1 + len(seen) // 32)
-        centres = np.array([np.median(points[labels == column], axis=0) for column in seen]).reshape(-1, 2)
-        dark = [tuple(0.6 * part for part in shade[:3]) for shade in shades]
-        across, up = centres.T
-        annotate(figure, axes, across, up, [label_names[column] for column in seen], colours=dark, on_top=True)
-        return figure
-    figure, panels = small_multiples(len(columns), columns=min(4, len(columns)), width=2.9, height=2.8)
-    for axes, column in zip(panels, columns, strict=True):
-        own = labels[:, column] > 0
-        for some, size, colour in ((~own, 7, "#d5d9dd"), (own, 9, BLUE)):
-            axes.scatter(points[some, 0], points[some, 1], s=size, color=colour, linewidths=0)
-        axes.set_title(f"{label_names[column]} ({int(own.sum())})", fontsize=10)
-        bare_frame(axes)
     return figure

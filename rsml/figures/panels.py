@@ -1,4 +1,4 @@
-"""Pictures of single images with what the model said about them: score panels and the most confident mistakes."""
+"""Pictures of single images with what the model makes of them: score panels and the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -176,6 +176,54 @@ def score_panel(
         fontsize=9,
         color=RIGHT,
     )
+    return figure
+
+
+def runs_panel(
+    images: Sequence[np.ndarray],
+    labels: ArrayLike,
+    runs: Sequence[tuple[str, ArrayLike, ArrayLike]],
+    label_names: Sequence[str],
+    titles: Sequence[str] | None = None,
+    *,
+    top: int = 6,
+    title: str = "",
+) -> Figure:
+    """Images with the highest scores of several runs side by side (the R4C README's comparison of methods).
+
+    Of every run a label wrongly given is blue and a true label not given red; at the left a true label that no run
+    gives is red.
+
+    Args:
+        images: `(height, width, 3)` uint8 pictures.
+        labels: 0 and 1, `(images, labels)`.
+        runs: of each its name, its scores and its 0/1 decisions, `(images, labels)` both.
+        label_names: in column order.
+        titles: a line above each picture (its file name).
+        top: how many scores.
+        title: which images these are.
+    """
+    truth = np.asarray(labels)
+    if len(images) != len(truth):
+        raise EvaluationError(f"{len(images)} images do not fit {len(truth)} rows of labels: give one for each")
+    answers = [(name, *check_multilabel(given, scores)) for name, scores, given in runs]
+    top = min(top, truth.shape[1])
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
+    figure = Figure(figsize=(3.05 + 2.5 * len(answers), len(images) * 1.75 + 0.75), layout=layout)
+    widths = [1.35, 1.7, *[2.5] * len(answers)]
+    grid = figure.subplots(len(images), len(widths), squeeze=False, width_ratios=widths)
+    found = np.any([given for _, given, _ in answers], axis=0)
+    for place, (image, (left, middle, *rights)) in enumerate(zip(images, grid, strict=True)):
+        _true_labels(left, truth[place], found[place], label_names)
+        _picture(middle, image)
+        if titles:
+            middle.set_title(shorten(titles[place], 26), fontsize=7, color=RIGHT, pad=2)
+        for axes, (name, given, scores) in zip(rights, answers, strict=True):
+            _scores(axes, truth[place], given[place], scores[place], label_names, top)
+            if place == 0:
+                axes.set_title(shorten(name, 32), fontsize=9, color=RIGHT, loc="left", fontweight="bold")
+    legend = f"left: true labels   right: the {top} highest scores of each run   blue: wrongly given   red: missed"
+    figure.suptitle("\n".join([*([title] if title else []), legend]), fontsize=9, color=RIGHT)
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from rsml.figures import charts
 from rsml.figures.panels import confident_mistakes, mistakes_sheet, score_panel
 from rsml.graph import cooccurrence
 from rsml.tasks import task
+from rsml.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 PANEL, MISTAKES = 8, 24
@@ -82,6 +83,16 @@ def draw_figures(
     if part is not None and scores is not None and thresholds is not None and summary is not None:
         measured = Measured(samples, part, scores, thresholds, summary, graph_threshold)
         drawn |= {name: partial(_FIGURES[name], measured) for name in row.figures}
+    draw_all(folder, drawn)
+
+
+def draw_all(folder: Path, drawn: Mapping[str, Callable[[], Figure | None]]) -> None:
+    """Draws pictures by name into a folder; one that cannot be drawn is a line in the log.
+
+    Args:
+        folder: Where they go.
+        drawn: Of each name what draws it, or returns None where there is nothing to draw.
+    """
     for name, draw in drawn.items():
         # A training of a night must not end in the fault of a picture.
         try:
@@ -90,7 +101,8 @@ def draw_figures(
                 charts.save(figure, folder / f"{name}{_PHOTOGRAPHS.get(name, '.png')}")
         except Exception as error:
             reason = " ".join(str(error).split()) or "no reason given"
-            logger.warning("figure %s could not be drawn: %s: %s", name, type(error).__name__, reason)
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            logger.warning("figure %s could not be drawn: %s%s", name, kind, reason)
 
 
 def _confusion(run: Measured) -> Figure:

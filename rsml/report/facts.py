@@ -26,6 +26,7 @@ from rsml.evaluation.report import RARE
 from rsml.evaluation.scalars import LOWER_IS_BETTER, scale_of
 from rsml.figures.panels import Mistake, confident_mistakes
 from rsml.graph import conditional_probabilities, cooccurrence, threshold_graph
+from rsml.methods.base import graph_threshold
 from rsml.run import Run
 from rsml.tasks import TaskRow, task
 from rsml.utils.errors import UserError
@@ -212,8 +213,7 @@ class Facts:
         """The label graph of the training part: nodes in an order that keeps neighbours close, edges by strength."""
         if not self.row.thresholds or len(self.samples.label_names) < 2:
             return None
-        own = (method.label_graph_threshold() for method in self.run.experiment.methods)
-        threshold = next((found for found in own if found is not None), 0.4)
+        threshold = graph_threshold(self.run.experiment.methods)
         counts = cooccurrence(self.everything.part("train").labels)
         shares = conditional_probabilities(counts)
         graph = threshold_graph(counts, threshold)

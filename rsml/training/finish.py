@@ -17,6 +17,7 @@ from rsml.evaluation import full_report, headline_table, summary, summary_interv
 from rsml.figures.run import draw_figures
 from rsml.graph import cooccurrence, edge_counts, threshold_graph
 from rsml.layers.scene_predictions import predictions_of
+from rsml.methods.base import graph_threshold
 from rsml.prediction.labelling import PredictionWriter
 from rsml.prediction.scene_model import SceneModel
 from rsml.report.page import open_page
@@ -53,8 +54,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     if experiment.training.h5:
         run.write_model(model.model, run.files.best_h5)
 
-    graph_threshold = _graph_threshold(experiment)
-    edges = _edges(samples, graph_threshold)
+    threshold = graph_threshold(experiment.methods)
+    edges = _edges(samples, threshold)
     counts = parts["valid"].present.sum(axis=0) if "valid" in parts else None
     summaries, intervals = {}, {}
     for name, part in parts.items():
@@ -88,7 +89,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             samples=samples,
             history=run.history,
             best_epoch=best_epoch,
-            graph_threshold=graph_threshold,
+            graph_threshold=threshold,
             part=parts.get(shown),
             scores=scores.get(shown),
             thresholds=model.thresholds,
@@ -111,12 +112,6 @@ def report(run: Run) -> str:
     own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"
     command = [own, "predict", str(run.folder), image]
     return "\n".join([*lines, f"run folder:   {run.folder}", f"predict with: {shlex.join(command)}"])
-
-
-def _graph_threshold(experiment: Experiment) -> float:
-    """`Q` of the experiment's first method that has a label graph; 0.4, the SIGNA paper's, where none has."""
-    own = (method.label_graph_threshold() for method in experiment.methods)
-    return next((threshold for threshold in own if threshold is not None), 0.4)
 
 
 def _edges(samples: Samples, threshold: float) -> np.ndarray | None:
