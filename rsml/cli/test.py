@@ -49,14 +49,13 @@ def run(options: argparse.Namespace) -> None:
     if (options.split != "test" or not kept) and all(map(os.path.isdir, (*a, *b))):
         start_tensorflow()  # their scores will be predicted anew
     given = picked(options, "split", "root", "resamples", "trust")
-    found = compare_runs(a, b, metrics=options.metric, **given)
-    tests, *sides = found
-    beside = set_beside(*sides, **picked(options, "split", "root"))
+    tests, side_a, side_b = compare_runs(a, b, metrics=options.metric, **given)
+    beside = set_beside(side_a, side_b, **picked(options, "split", "root"))
     folder = Path(options.out) if options.out else beside.folder
     if options.as_json:
-        print(json.dumps({**as_plain(tests, *sides), **beside.plain(), "folder": str(folder)}))
+        print(json.dumps({**as_plain(tests, side_a, side_b), **beside.plain(), "folder": str(folder)}))
     else:
-        print(table(tests, *sides))
+        print(table(tests, side_a, side_b))
         if options.show:
             print(f"\n{beside.text()}")
     beside.write(folder)
