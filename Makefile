@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types coverage docs audit wheel lowest clean
+.PHONY: demo test lint types coverage docs pictures audit wheel lowest clean
 
 demo: $(VENV)/.installed
 	$(RUN) train.py
@@ -20,6 +20,10 @@ types: $(VENV)/.tested-with
 
 coverage: $(VENV)/.tested-with
 	$(RUN) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+# The three pictures of the README, drawn by our own code from drawn scenes; the report needs chromium.
+pictures: $(VENV)/.tested-with
+	$(RUN) docs/pictures/readme.py
 
 docs: $(VENV)/bin/mkdocs
 	$(VENV)/bin/mkdocs build --strict --site-dir build/site

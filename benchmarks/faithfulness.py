@@ -8,6 +8,7 @@ less than half of their image and on small ones alone, and deletion and insertio
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from rsml.explain.faithfulness import area_under, block_order, energy_inside, po
 from rsml.scenes.drawing import draw
 
 LARGE, SMALL = 0.5, 0.05
-PAIRS = 80
 
 
 def experiment(kind: str, size: int, count: int) -> Experiment:
@@ -33,7 +33,7 @@ def experiment(kind: str, size: int, count: int) -> Experiment:
     )
 
 
-def measure(run: rsml.Run, size: int) -> list[list[str]]:
+def measure(run: rsml.Run, size: int, tries: int) -> list[list[str]]:
     part, model = run.samples.part("test"), run.model()
     images = rsml.images(part.files.tolist(), size=size)
     scenes = [draw(int(re.findall(r"(\d+)", Path(path).stem)[-1]), size=size) for path in part.paths]
@@ -48,7 +48,7 @@ def measure(run: rsml.Run, size: int) -> list[list[str]]:
     masks = {pair: mask for pair, mask in masks.items() if 0 < mask.mean() < LARGE}
     small = [pair for pair, mask in masks.items() if mask.mean() < SMALL]
     random = np.random.default_rng(0)
-    tried = [list(masks)[place] for place in random.choice(len(masks), min(PAIRS, len(masks)), replace=False)]
+    tried = [list(masks)[place] for place in random.choice(len(masks), min(tries, len(masks)), replace=False)]
 
     def areas(order_of) -> list[float]:
         found = []
@@ -68,11 +68,12 @@ def measure(run: rsml.Run, size: int) -> list[list[str]]:
         maps = resized(ClassMaps(model, method=method)(images), (size, size))
         cells = []
         for pairs in (list(masks), small):
-            for share in (pointing, energy_inside):
-                cells.append(np.mean([share(maps[pair], masks[pair]) for pair in pairs]))
+            cells += [
+                np.mean([measured(maps[pair], masks[pair]) for pair in pairs]) for measured in (pointing, energy_inside)
+            ]
         cells += areas(lambda row, column, maps=maps: block_order(maps[row, column]))
         rows.append([*label, method, *(f"{cell:.3f}" for cell in cells)])
-    print(f"{run.name}: {len(masks)} pairs of image and label, {len(small)} small; map {maps.shape}", flush=True)
+    print(f"{run.name}: {len(masks)} pairs of image and label, {len(small)} small", file=sys.stderr, flush=True)
     return rows
 
 
@@ -80,18 +81,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="build/faithfulness", help="folder of the runs (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--pairs", type=int, default=80, help="for deletion and insertion (default: %(default)s)")
     parser.add_argument("--count", type=int, default=1050, help="scenes (default: %(default)s)")
     options = parser.parse_args()
-    rows = []
+    header = [
+        "model",
+        "px",
+        "F1",
+        "map",
+        "pointing",
+        "energy",
+        "pointing, small",
+        "energy, small",
+        "deletion",
+        "insertion",
+    ]
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
     for size in options.sizes:
         for kind in ("plain", "signa", "r4c"):
             run = rsml.train(experiment(kind, size, options.count), root=options.root)
-            rows += measure(run, size)
-    header = ["model", "px", "F1", "map", "pointing", "energy"]
-    header += ["pointing, small", "energy, small", "deletion", "insertion"]
-    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+            for row in measure(run, size, options.pairs):
+                print("| " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

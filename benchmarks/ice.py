@@ -30,7 +30,8 @@ def measure(job: str, backbone: str, size: int, images: int, batch: int) -> dict
     sys.path.insert(0, str(ROOT))
     import numpy as np
 
-    from rsml.config import load_config, override
+    from rsml.config import override
+    from rsml.config_files import load_config
     from rsml.data import pipeline
     from rsml.methods import LabelContext
     from rsml.training.loop import build, choose_objective

@@ -2,7 +2,7 @@
 
     rsml train --config strong --set folder=path/to/ucm backbone=path/to/efficientnet_lite0.keras
     rsml train --config strong --set folder=path/to/ucm task=single-label backbone=resnet50
-    rsml average checkpoint/strong-ucm-seed0 checkpoint/strong-ucm-seed1 checkpoint/strong-ucm-seed2
+    rsml average checkpoint/strong-ucm-seed0 checkpoint/strong-ucm-seed1 checkpoint/strong-ucm-seed2 --name strong-ucm
 
 AdamW with warm-up and cosine, moving average of the weights, the eight flips and quarter turns, random square crops and
 colour jitter while training, eight views at test time. What each ingredient is worth: docs/results.md.

@@ -32,7 +32,7 @@ def main() -> None:
             methods=GeoKR(update="step", alpha=0.99),
             augment=Augment(quarter_turns=True),
             training=training,
-            evaluation={"figures": False},
+            evaluation={"figures": False, "page": False},
         ),
         root=options.root,
     )
@@ -44,7 +44,7 @@ def main() -> None:
                 data=Data(scenes=Scenes(count=options.count), train_fraction=0.1, keep_steps=True, **drawn),
                 model=Model(weights=weights),
                 training=training.model_copy(update={"backbone_rate": 1.0}),
-                evaluation={"figures": False},
+                evaluation={"figures": False, "page": False},
             ),
             root=options.root,
         )

@@ -32,7 +32,7 @@ def main() -> None:
         data=data,
         methods=GRN(dim=64),
         training=Training(epochs=options.epochs, batch_size=32, learning_rate=2e-3, monitor="knn_samples_f1"),
-        evaluation={"figures": False},
+        evaluation={"figures": False, "page": False},
     )
     run = rsml.train(experiment, root=options.root)
 

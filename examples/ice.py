@@ -38,7 +38,7 @@ def main() -> None:
         # The small network makes 2 x 2 features of 64 pixels; the paper pools 4 x 4 of larger images.
         methods=ICE(pool=2, widths=(128, 64)),
         training=Training(epochs=options.epochs, batch_size=32, learning_rate=2e-3),
-        evaluation={"figures": False},
+        evaluation={"figures": False, "page": False},
     )
     run = rsml.train(experiment, root=options.root)
 

@@ -30,7 +30,7 @@ def main() -> None:
         data=Data(source="scenes", scenes=Scenes(count=options.count), folder=options.folder, image_size=64),
         methods=R4C(ranking_weight=1.0),
         training=Training(epochs=options.epochs, batch_size=32, learning_rate=1e-3),
-        evaluation={"figures": False},
+        evaluation={"figures": False, "page": False},
     )
     run = rsml.train(experiment, root=options.root)
 

@@ -29,7 +29,7 @@ def main() -> None:
         data=Data(source="scenes", scenes=Scenes(count=options.count), folder=options.folder, image_size=64),
         methods=Signa(after=("stage2",), heads=2, gnn="graphsage"),
         training=Training(epochs=options.epochs, batch_size=32, learning_rate=2e-3),
-        evaluation={"figures": False},
+        evaluation={"figures": False, "page": False},
     )
     run = rsml.train(experiment, root=options.root)
 

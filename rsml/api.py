@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from rsml.config import Experiment, load_config
+from rsml.config import Experiment
+from rsml.config_files import load_config
 from rsml.data.find_images import find_images
 from rsml.run import ROOT, Run
 from rsml.utils.errors import UserError
@@ -110,7 +111,7 @@ def image_paths(images: Images) -> list[str]:
 def with_settings(experiment: Experiment, settings: dict[str, Any]) -> Experiment:
     """The experiment with some options changed, each by its name or its path; see `train`."""
     # What is often written short is spelt out first, so that its own options can be given beside it.
-    short = {key: _plain(value) for key, value in settings.items() if key in _WRITTEN_SHORT}
+    short = {key: _as_json(value) for key, value in settings.items() if key in _WRITTEN_SHORT}
     if short:
         experiment = Experiment.parse({**experiment.dump(), **short}, "train")
     values = experiment.dump()
@@ -119,7 +120,7 @@ def with_settings(experiment: Experiment, settings: dict[str, Any]) -> Experimen
         if name in _WRITTEN_SHORT:
             continue
         holder, key = places[_path(name, list(places))]
-        holder[key] = _plain(value)
+        holder[key] = _as_json(value)
     return Experiment.parse(values, "train")
 
 
@@ -150,8 +151,8 @@ def _places(values: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any
             yield from _places(value, f"{prefix}{name}.")
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """A value as a config file's JSON has it."""
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [_as_json(item) for item in value] if isinstance(value, (list, tuple)) else value

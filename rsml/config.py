@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import importlib.util
-import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rsml.data.augment_options import Augment, check_shape
-from rsml.data.options import Data, Division
+from rsml.data.options import LARGEST_BATCH, Data, Division
 from rsml.methods import Method, find_method
 from rsml.methods.objectives import Objective
 from rsml.methods.published_code import PublishedCode
 from rsml.utils.errors import UserError
-from rsml.utils.settings import Settings, nearest, one_line
+from rsml.utils.settings import LARGEST_SEED, Settings, nearest, one_line
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0, le=1000)]
+
+__all__ = ["Augment", "Callback", "Data", "Division", "Evaluation", "Experiment", "Model", "Training", "override"]
 
 
 class Callback(Settings):
@@ -36,7 +37,7 @@ class Callback(Settings):
 
 
 def _callbacks(value: Any) -> Any:
-    items = [value] if isinstance(value, (str, dict)) else value
+    items = value if isinstance(value, (list, tuple)) else [value]
     return [{"use": item} if isinstance(item, str) else item for item in items]
 
 
@@ -67,6 +68,16 @@ class Model(Settings):
     published_code: bool = False
 
 
+def _devices(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f'expected a whole number of 1 or more, or "auto", found {value!r}')
+
+
+Devices = Annotated[int | Literal["auto"], pydantic.PlainValidator(_devices)]
+"""How many devices, or all there are."""
+
+
 class Training(Settings):
     """How the weights are found.
 
@@ -91,13 +102,17 @@ class Training(Settings):
         sizes: Image size from a fraction of the epochs on, such as {0: 128, 0.5: 160, 0.8: 224}; empty: always
             `data.image_size`, which is the size that is served.
         xla: Compile the step with XLA: worth it on a GPU, slower on every CPU measured.
+        devices: GPUs of this machine (CPUs where there are none) that share each batch, or "auto" for all of them. The
+            batch is the whole one, and what is learned is the same to rounding.
         h5: Write the best model as best.h5 too.
+        save_every: Keep the state within an epoch too: every so many steps (500), or minutes ("10 min"). It changes no
+            result, and may be changed when a run is resumed.
         callbacks: Keras callbacks that follow the training (a tracker, a checkpoint of your own): import paths,
             "package.module:Class", or {"use": ..., "options": {...}}.
     """
 
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 16
+    batch_size: int = Field(16, ge=1, le=LARGEST_BATCH)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     backbone_rate: NonNegativeFloat | None = None
@@ -110,7 +125,7 @@ class Training(Settings):
     warmup_epochs: NonNegativeFloat = 0.0
     step_epochs: PositiveInt = 25
     step_factor: float = Field(0.1, gt=0, lt=1)
-    milestones: dict[float, float] = {}
+    milestones: dict[Fraction, Factor] = {}
     plateau_patience: PositiveInt = 5
     minimum_rate: NonNegativeFloat = 0.0
     freeze: bool | NonNegativeInt = False
@@ -125,8 +140,22 @@ class Training(Settings):
     accumulate: PositiveInt = 1
     sizes: dict[float, Annotated[PositiveInt, Field(le=4096)]] = {}
     xla: bool = False
+    devices: Devices = 1
     h5: bool = False
+    save_every: (
+        Annotated[int, Field(ge=1, strict=True)] | Annotated[str, Field(pattern=r"^\d{1,6}(\.\d+)? ?min$")] | None
+    ) = None
     callbacks: Annotated[tuple[Callback, ...], pydantic.BeforeValidator(_callbacks)] = ()
+
+
+def _promise(text: str) -> str:
+    from rsml.evaluation.promises import Promise
+
+    try:
+        Promise.parse(text)
+    except UserError as fault:
+        raise ValueError(str(fault)) from None
+    return text
 
 
 class Evaluation(Settings):
@@ -148,14 +177,14 @@ class Evaluation(Settings):
         bootstrap_chart: Draw the distribution of the task's first metric over the resamples too.
     """
 
-    batch_size: PositiveInt = 32
+    batch_size: int = Field(32, ge=1, le=LARGEST_BATCH)
     tune_thresholds: bool = False
     threshold_objective: Literal["f1", "f2"] = "f1"
-    thresholds: str | None = None
+    thresholds: Annotated[str, pydantic.AfterValidator(_promise)] | None = None
     calibrate: bool = True
     views: Literal[1, 2, 4, 8] = 1
     page: bool = True
-    resamples: NonNegativeInt = 1000
+    resamples: int = Field(1000, ge=0, le=100_000)
     figures: bool = True
     bootstrap_chart: bool = False
 
@@ -175,8 +204,12 @@ def _as_list(value: Any) -> list:
 def _method(value: Any) -> Method:
     if isinstance(value, Method):
         return value
+    if not isinstance(value, (str, dict)):
+        raise ValueError("expected the name of a method, or its name and options as {'kind': ...}")
     options = {"kind": value} if isinstance(value, str) else dict(value)
-    method = find_method(str(options.pop("kind", None)))
+    # What is no text in a name is shown as such; pydantic's report could not hold it.
+    kind = str(options.pop("kind", None))[:1000].encode("utf-8", "backslashreplace").decode()
+    method = find_method(kind)
     return method.model_validate(options)
 
 
@@ -191,7 +224,7 @@ class Experiment(Settings):
     """A whole experiment: data, network, methods, training. Nothing else decides what a run does."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$")
-    seed: NonNegativeInt = 0
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
@@ -257,13 +290,13 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         settings: The changes, in order.
         also: Other keys that a user may have meant.
     """
-    values, said = experiment.dump(), []
+    values, changed = experiment.dump(), []
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator:
             raise UserError(f"--set {setting}: expected key=value, for instance --set training.epochs=5")
         path = path.strip()
-        if path == "objective.kind" and _literal(text) != (values["objective"] or {}).get("kind"):
+        if path == "objective.kind" and literal(text) != (values["objective"] or {}).get("kind"):
             # Another kind has options of its own.
             path = "objective"
         *parents, last = path.split(".")
@@ -271,11 +304,11 @@ def override(experiment: Experiment, settings: Sequence[str], also: Sequence[str
         for depth, key in enumerate(parents):
             place = place[_key(place, key, ".".join(parents[:depth]), setting, also)]
         last = _key(place, last, ".".join(parents), setting, also)
-        old, place[last] = place[last], _literal(text)
+        old, place[last] = place[last], literal(text)
         if path in _WrittenShort.model_fields:
             values[path] = _in_full(path, values[path])
-        said.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
-    return Experiment.parse(values, "--set"), said
+        changed.append(f"{path} = {text} (was {old if not isinstance(old, (dict, list)) else json.dumps(old)})")
+    return Experiment.parse(values, "--set"), changed
 
 
 class _WrittenShort(Settings):
@@ -316,136 +349,11 @@ def _key(place: Any, key: str, where: str, setting: str, also: Sequence[str]) ->
     raise UserError(f"--set {setting}: unknown key '{key}'{' in ' + where if where else ''}{nearest(key, known)}")
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """The value that a text on the command line stands for; a text that is none stands for itself."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return {"True": True, "False": False, "None": None}.get(text, text)
-
-
-def read_experiment(config: str | Path, settings: Sequence[str] = ()) -> tuple[Experiment, list[str]]:
-    """An experiment from a config file and `key=value` settings; and a line for each value that they changed.
-
-    A setting whose key is an argument of the config goes to the config, any other one to the experiment it makes.
-
-    Args:
-        config: A file, or the name of one in configs/.
-        settings: `folder=divided`, `training.epochs=5`; of two with one key the later one holds.
-    """
-    path = find_config(config)
-    found = _execute(path, "experiment")
-    known = list(inspect.signature(found).parameters) if callable(found) else []
-    own = [setting for setting in settings if setting.partition("=")[0].strip() in known]
-    experiment = _experiment(path, found, own)
-    return override(experiment, [setting for setting in settings if setting not in own], known)
-
-
-def load_config(config: str | Path, arguments: Sequence[str] = ()) -> Experiment:
-    """Reads a config file: Python that sets `experiment`, an `Experiment` or a function that returns one.
-
-    Args:
-        config: A file, or the name of one in configs/.
-        arguments: `key=value` arguments for a config whose `experiment` is a function.
-    """
-    path = find_config(config)
-    return _experiment(path, _execute(path, "experiment"), arguments)
-
-
-def find_config(config: str | Path) -> Path:
-    """The file of a config: as it is named, or the one of configs/ here or of this package that has the name."""
-    path = Path(config)
-    places = [path]
-    if path.parent in (Path(), Path("configs")):
-        package = Path(__file__).parent
-        folders = (Path("configs"), package / "configs", package.parent / "configs")
-        places += [folder / f"{path.stem}.py" for folder in folders]
-    for place in places:
-        if place.is_file():
-            return place
-    there = sorted(item.stem for place in places if place.parent.is_dir() for item in place.parent.glob("*.py"))
-    hint = nearest(path.stem, there) if there else ""
-    raise UserError(f"config {path}: no such file{hint}; give one from configs/ with --config")
-
-
-def read_division(config: str | Path | None, given: dict[str, Any]) -> Division:
-    """What a config file sets as `division`, if there is one, with what is given in its place."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        path = find_config(config)
-        found = _execute(path, "division")
-        if not isinstance(found, Division):
-            raise UserError(f"config {path}: expected it to set `division` to an rsml.config.Division")
-        values = found.model_dump(exclude_unset=True)
-        if given.keys() & {"train", "valid", "test"}:
-            values = {key: value for key, value in values.items() if key not in ("train", "valid", "test")}
-    if missing := [name.upper() for name in ("source", "dest") if name not in {**values, **given}]:
-        raise UserError(f"no {missing[0]}; give SOURCE and DEST, or neither and set both in configs/divide.py")
-    try:
-        return Division.model_validate({**values, **given})
-    except pydantic.ValidationError as error:
-        raise one_line(error, "divide") from None
-
-
-def _execute(path: Path, wanted: str) -> Any:
-    """What a config file sets under a name."""
-    spec = importlib.util.spec_from_loader(path.stem, loader=None)
-    assert spec is not None
-    scope = importlib.util.module_from_spec(spec).__dict__
-    scope["__file__"] = str(path)
-    with _faults_of(path):
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True), scope)
-    return scope.get(wanted)
-
-
-def _experiment(path: Path, found: Any, arguments: Sequence[str]) -> Experiment:
-    if callable(found):
-        with _faults_of(path):
-            found = pydantic.validate_call(found)(**_arguments(found, arguments, path))
-    elif arguments:
-        raise UserError(f"config {path}: takes no arguments, found {arguments[0]}")
-    if not isinstance(found, Experiment):
-        raise UserError(
-            f"config {path}: expected it to set `experiment` to an rsml.config.Experiment, found {type(found).__name__}"
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _faults_of(path: Path) -> Iterator[None]:
-    """Tells what is wrong with a config file in one line, with the line's number where there is one."""
-    try:
-        yield
-    except UserError:
-        raise
-    except pydantic.ValidationError as error:
-        raise one_line(error, f"config {path}") from None
-    except SyntaxError as error:
-        raise UserError(f"config {path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from None
-    except Exception as error:
-        line = _line_in(error, str(path))
-        raise UserError(f"config {path}{line}: {type(error).__name__}: {error}") from None
-
-
-def _arguments(function: Callable[..., Any], arguments: Sequence[str], path: Path) -> dict[str, Any]:
-    known = inspect.signature(function).parameters
-    values = {}
-    for argument in arguments:
-        key, separator, text = argument.partition("=")
-        if not separator or key not in known:
-            raise UserError(f"config {path}: unknown argument '{argument}', expected key=value{nearest(key, known)}")
-        values[key] = _literal(text)
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in values:
-            raise UserError(f"config {path}: needs --set {key}=..., see the top of the file")
-    return values
-
-
-def _line_in(error: BaseException, file: str) -> str:
-    place, line = error.__traceback__, None
-    while place:
-        if place.tb_frame.f_code.co_filename == file:
-            line = place.tb_lineno
-        place = place.tb_next
-    return f", line {line}" if line else ""

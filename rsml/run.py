@@ -23,6 +23,9 @@ ROOT = Path("checkpoint")
 _STEADY = ("constant", "step", "plateau")
 """Schedules whose rate at an epoch does not hang on how many there are in all."""
 
+_NO_MATTER = ("training.devices", "training.save_every")
+"""Options that a run may be gone on with otherwise, since what is learned does not hang on them."""
+
 
 class RunFiles:
     """Where each file of a run lies, whether it is there yet or not."""
@@ -72,6 +75,7 @@ class Run:
         self.files = RunFiles(self.folder)
         # What this object wrote itself need not be read again.
         self._samples: Samples | None = None
+        self.writes = True  # of several hosts the chief's alone does
         self._evaluation: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -140,7 +144,8 @@ class Run:
         )
 
     def _differences(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        return _differences(_with_new_defaults(_read_config(self.files.config)), experiment.dump())
+        found = _differences(_with_new_defaults(_read_config(self.files.config)), experiment.dump())
+        return {key: pair for key, pair in found.items() if key not in _NO_MATTER}
 
     @property
     def experiment(self) -> Experiment:
@@ -224,13 +229,17 @@ class Run:
 
     def write_samples(self, samples: Samples) -> None:
         """Keeps every image with its labels and part, and where the images lie."""
+        self._samples = samples
+        if not self.writes:
+            return
         samples.write_csv(self.files.samples)
         Manifest(self.folder).record([self.files.samples])
         write_json(self.files.origin, {"root": str(samples.root.resolve()), "task": samples.task})
-        self._samples = samples
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model whole or not at all."""
+        if not self.writes:
+            return
         with Manifest(self.folder).replacing(path) as beside:
             model.save(beside)
 
@@ -242,6 +251,8 @@ class Run:
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row an epoch."""
+        if not self.writes:
+            return
         import pandas as pd
 
         with replacing(self.files.history) as beside:

@@ -125,13 +125,13 @@ TASKS: dict[str, TaskRow] = {
             ),
             averages=(
                 (
-                    "mean over images, F of means",
+                    "images, F of means",
                     ("example_f1", "example_f2", "example_precision", "example_recall"),
                 ),
-                ("mean over labels, F of means", ("label_f1", "label_f2", "label_precision", "label_recall")),
-                ("all decisions at once (micro)", ("micro_f1", "micro_f2", "micro_precision", "micro_recall")),
-                ("mean of each image's F (samples)", ("samples_f1", "samples_f2", None, None)),
-                ("mean of each label's F (macro)", ("macro_f1", "macro_f2", None, None)),
+                ("labels, F of means", ("label_f1", "label_f2", "label_precision", "label_recall")),
+                ("all at once (micro)", ("micro_f1", "micro_f2", "micro_precision", "micro_recall")),
+                ("each image (samples)", ("samples_f1", "samples_f2", None, None)),
+                ("each label (macro)", ("macro_f1", "macro_f2", None, None)),
             ),
             unit="value",
             figures=("label_graph", "per_label_f1", "precision_recall", "panel", "confident_mistakes"),

@@ -123,8 +123,8 @@ def _by_manifest(folder: Path, found: list[Finding]) -> list[Finding]:
 
 
 def _read_table(path: Path, about: Path) -> None:
-    told = read_json(about)
-    Samples.read_csv(path, root=Path(str(told.get("root"))), task=told.get("task"))
+    division = read_json(about)
+    Samples.read_csv(path, root=Path(str(division.get("root"))), task=division.get("task"))
 
 
 def _check_model(path: Path) -> None:

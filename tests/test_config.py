@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from rsml.config import Experiment, Training, load_config, override
+from rsml.config import Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.utils.errors import UserError
 
 PLAIN = Experiment(name="a")
@@ -33,7 +34,7 @@ def test_python_and_json_words_for_nothing_both_work():
     )
 
 
-def test_what_was_overridden_is_said_with_the_old_value():
+def test_what_was_overridden_is_listed_with_the_old_value():
     assert override(PLAIN, ["training.epochs=5"])[1] == ["training.epochs = 5 (was 20)"]
 
 
@@ -123,8 +124,8 @@ def test_the_shipped_configs_are_valid():
 def test_a_config_argument_that_is_needed_is_asked_for():
     with pytest.raises(UserError, match=r"needs --set folder="):
         load_config(SIGNA)
-    with pytest.raises(UserError, match=r"'backbone' is 'resnet99'"):
-        load_config(SIGNA, ["folder=x", "backbone=resnet99"])
+    with pytest.raises(UserError, match=r"'dataset' is 'resisc'"):
+        load_config(SIGNA, ["folder=x", "dataset=resisc"])
 
 
 @pytest.mark.parametrize("settings", [["methods=grn"], ["methods=r4c"], ["objective=improved-cross-entropy"]])

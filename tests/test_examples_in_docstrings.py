@@ -20,7 +20,15 @@ def place(scene_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         rsml.train(
-            "scenes", name="tiny", source="photos", image_size=32, methods=(), epochs=1, figures=False, resamples=0
+            "scenes",
+            name="tiny",
+            source="photos",
+            image_size=32,
+            methods=(),
+            epochs=1,
+            figures=False,
+            page=False,
+            resamples=0,
         )
         yield folder
 

@@ -29,18 +29,18 @@ def test_an_option_that_came_later_is_no_difference(tmp_path):
 def test_an_old_run_of_kerass_resnet_is_still_one(tmp_path):
     def kept_with(name: str) -> Run:
         run = Run.start(Experiment(name=name, model=Model(backbone="resnet50")), tmp_path)
-        kept = json.loads(run.config.read_text())
+        kept = json.loads(run.files.config.read_text())
         if name == "old":
             del kept["model"]["head"]
-        run.config.write_text(json.dumps(kept))
+        run.files.config.write_text(json.dumps(kept))
         return run
 
     old = kept_with("old")
-    assert old.experiment().model.backbone == "keras:ResNet50"
+    assert old.experiment.model.backbone == "keras:ResNet50"
     with pytest.raises(UserError, match=r'model.backbone: "keras:ResNet50" there, "resnet50" now'):
         Run.start(Experiment(name="old", model=Model(backbone="resnet50")), tmp_path)
     Run.start(Experiment(name="old", model=Model(backbone="keras:ResNet50")), tmp_path)
-    assert kept_with("new").experiment().model.backbone == "resnet50"
+    assert kept_with("new").experiment.model.backbone == "resnet50"
 
 
 def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):

@@ -161,7 +161,7 @@ class Engine:
         views: int | None = None,
         batch_size: int = 32,
         queue: int = 256,
-        max_pixels: int = 2**26,
+        max_pixels: int = 2**25,
         watch: float | None = 5.0,
     ) -> None:
         self._file, run = find_model(source)

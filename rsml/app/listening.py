@@ -24,14 +24,17 @@ def bind(host: str, port: int) -> tuple[socket.socket, bool]:
     Returns:
         The socket, which does not listen yet, and whether only this machine can reach it.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port}: expected 0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         taken = socket.socket(family)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
-    except (OSError, OverflowError) as fault:
-        why = getattr(fault, "strerror", None) or str(fault)
-        raise UserError(f"{host}:{port}: cannot be listened at ({why}); choose another --host or --port") from None
+    except OSError as fault:
+        raise UserError(
+            f"{host}:{port}: cannot be listened at ({fault.strerror}); choose another --host or --port"
+        ) from None
     return taken, ipaddress.ip_address(address[0]).is_loopback
 
 

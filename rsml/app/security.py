@@ -58,14 +58,16 @@ class Limits:
         images: In one request.
         queue: Images accepted and not yet answered, of all requests; above it the answer is 429.
         seconds: Until a request is given up; for what is sent, a mebibyte a second comes on top.
-        uploads: Bytes for routes that take more, by the beginning of their path.
+        memory: Bytes that all requests in work may have sent together; above it the answer is 429.
+        uploads: Bytes for routes that take more, by the beginning of their path; those must not keep them in memory.
     """
 
     body: int = 64 * 2**20
-    pixels: int = 2**26
+    pixels: int = 2**25
     images: int = 64
     queue: int = 256
     seconds: float = 30.0
+    memory: int = 2**29
     uploads: Mapping[str, int] = field(default_factory=dict)
 
     def body_of(self, path: str) -> int:
@@ -89,6 +91,7 @@ class Guard:
     ) -> None:
         self.app, self.limits, self.token = app, limits, token
         self.hosts = None if hosts is None else frozenset(hosts)
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
@@ -106,7 +109,12 @@ class Guard:
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             return await refusal(scope, receive, send_safely)
-        await self.app(scope, self._bounded(scope, receive), send_safely)
+        most = self.limits.body_of(scope["path"])
+        held: list[int] = []
+        try:
+            await self.app(scope, self._bounded(receive, most, held), send_safely)
+        finally:
+            self._held -= sum(held)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
@@ -145,13 +153,13 @@ class Guard:
         answer.set_cookie(COOKIE, self.token or "", httponly=True, samesite="strict", secure=secure)
         return answer
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        most = self.limits.body_of(scope["path"])
-        left, done = most, False
+    def _bounded(self, receive: Receive, most: int, held: list[int]) -> Receive:
+        """Receives at most so many bytes, and notes how many of them are kept in memory."""
+        done, came = False, 0
         deadline = asyncio.get_running_loop().time() + self.limits.seconds + most / _SLOWEST
 
         async def bounded() -> MutableMapping[str, Any]:
-            nonlocal left, done
+            nonlocal done, came
             if done:  # what comes now is that the caller has gone
                 return await receive()
             try:
@@ -159,10 +167,15 @@ class Guard:
                 message = await asyncio.wait_for(receive(), max(remaining, 0))
             except asyncio.TimeoutError:
                 raise HTTPException(408, "the request took too long to arrive") from None
-            left -= len(message.get("body", b""))
-            done = not message.get("more_body", False)
-            if left < 0:
+            size = len(message.get("body", b""))
+            done, came = not message.get("more_body", False), came + size
+            if came > most:
                 raise HTTPException(413, _too_long(most))
+            if most <= self.limits.body:
+                held.append(size)
+                self._held += size
+                if self._held > self.limits.memory:
+                    raise HTTPException(429, "too much is being sent at once", {"retry-after": "1"})
             return message
 
         return bounded

@@ -1,15 +1,15 @@
 """One application for the service and the page: guarded, measured, drained.
 
-How routes are added: write an `APIRouter` and give it to `create_app(engine, routers=[...])`. A route finds what it needs
-in `request.app.state`: `engine` (None where no model was opened), `service` (see `rsml.app.service.Service`), `limits`,
-`roots`, `metrics`. Raise `UserError` (409) or `HTTPException`; both become `{"error": one line}`. Static files are a
-mount, given with `mounts={"/static": StaticFiles(...)}`. What must end before the process does goes into `closing`.
+How routes are added: write an `APIRouter` and give it to `create_app(engine, routers=[...])`, or include it in what
+that returns. A route finds what it needs in `request.app.state`: `engine` (None where no model was opened), `service`
+(see `rsml.app.service.Service`), `limits`, `roots`, `metrics`. Raise `UserError` (409) or `HTTPException`; both become
+`{"error": one line}`. Static files are an `app.mount(...)`. What must end before the process does goes into `closing`.
 Routes that take large uploads are named in `Limits.uploads`. All answers carry `security.HEADERS`, whatever the route.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.requests import ClientDisconnect
 
 import rsml
 from rsml.app import service
 from rsml.app.engine import Engine, Full
 from rsml.app.metrics import Measured, Metrics
-from rsml.app.security import LOOPBACK, Guard, Limits, Roots
+from rsml.app.security import HEADERS, LOOPBACK, Guard, Limits, Roots
 from rsml.utils.errors import UserError
 
 
@@ -38,7 +38,6 @@ def create_app(
     roots: Sequence[str | Path] = (),
     index: str | Path | None = None,
     routers: Sequence[APIRouter] = (),
-    mounts: Mapping[str, ASGIApp] | None = None,
     closing: Sequence[Callable[[], None]] = (),
 ) -> FastAPI:
     """Makes the application.
@@ -51,7 +50,6 @@ def create_app(
         roots: Folders whose files a request may name.
         index: Index folder of `/v1/similar`; None is `index` in the run folder.
         routers: More routes.
-        mounts: Applications, such as static files, by the beginning of their path.
         closing: Called at the end, first to last, before the engine is closed.
     """
     limits = limits or Limits()
@@ -77,8 +75,6 @@ def create_app(
     app.include_router(_about)
     for router in [*([service.router] if engine else []), *routers]:
         app.include_router(router)
-    for path, mounted in (mounts or {}).items():
-        app.mount(path, mounted)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, limits=limits, token=token, hosts=hosts)
@@ -139,7 +135,12 @@ async def _invalid(_: Request, fault: Exception) -> Response:
 
 async def _unexpected(_: Request, __: Exception) -> Response:
     # The traceback is in the log; a caller learns nothing of the inside.
-    return JSONResponse({"error": "an internal fault, which the service's log names"}, 500)
+    # Outside of the guard, so that the headers are set here.
+    return JSONResponse({"error": "an internal fault, which the service's log names"}, 500, HEADERS)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
 
 
 _HANDLERS: dict[Any, Any] = {
@@ -147,5 +148,6 @@ _HANDLERS: dict[Any, Any] = {
     UserError: _user,
     HTTPException: _http,
     RequestValidationError: _invalid,
+    ClientDisconnect: _gone,
     Exception: _unexpected,
 }

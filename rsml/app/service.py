@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,8 @@ from rsml.utils.errors import UserError
 
 MOST_MAPS = 8
 Images = list[tuple[str, Callable[[], bytes]]]
-Answers = list[np.ndarray | Exception]
+Answers = list[Any]
+"""Of each image an array, or the `UserError` that it cannot be used for."""
 
 
 class OneImage(BaseModel):
@@ -129,8 +131,8 @@ class Service:
             for field, value in form.multi_items():
                 if not isinstance(value, UploadFile):
                     raise HTTPException(422, f"field '{field}': expected a file; options go into the address")
-                content = await value.read()
-                found.append(((value.filename or f"image {len(found) + 1}")[:200], lambda content=content: content))
+                name = (value.filename or f"image {len(found) + 1}")[:200]
+                found.append((name, partial(bytes, await value.read())))
         return found
 
     def _named(self, number: int, image: OneImage) -> tuple[str, Callable[[], bytes]]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add, key_value, seed
+from rsml.cli.options import add, key_value, out_folder, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=seed, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     add(parser, "--name", required=True, help="name of the comparison: runs land in checkpoint/<name>/")
-    add(parser, "--out", metavar="FOLDER", default="checkpoint", help="folder of all runs (default: %(default)s)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        default="checkpoint",
+        help="folder of all runs (default: %(default)s)",
+    )
     add(parser, "--metric")
     add(parser, "--split", choices=["valid", "test"], default="test")
     parser.add_argument(
@@ -52,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from rsml.comparison.grid import compare, grid
-    from rsml.config import read_experiment
+    from rsml.config_files import read_experiment
     from rsml.utils.errors import UserError
 
     named = [*options.variant, *grid(options.grid)]
@@ -62,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
     if not variants:
         raise UserError("nothing to compare; give --variant NAME KEY=VALUE ... or --grid KEY=VALUE,VALUE,...")
     root = Path(options.out) / options.name
+    out_folder(str(root))
     text = compare(
         lambda settings: read_experiment(options.config, [*options.set, *settings])[0],
         variants,

@@ -1,15 +1,15 @@
-"""Write a classifier of another hand as an rsml model, which says by itself what is told here."""
+"""Write a classifier of another hand as an rsml model, which then knows what is given here."""
 
 import argparse
 
-from rsml.cli.options import add, picked
+from rsml.cli.options import add, out_file, picked, pixels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "example: rsml convert ice.h5 ice.keras --class-names data/UCMerced/train; see docs/checkpoints.md"
     parser.add_argument("file", metavar="FILE", help="a .keras or .h5 file that holds a whole model")
-    parser.add_argument("out", metavar="OUT", help="the file to write: .keras or .h5")
+    parser.add_argument("out", type=out_file, metavar="OUT", help="the file to write: .keras or .h5")
     parser.add_argument(
         "--class-names",
         metavar="NAMES",
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def sides(text: str) -> tuple[int, int]:
     """An image size: `256`, or height and width, `256x320`."""
     try:
-        found = [int(side) for side in text.lower().split("x")]
-    except ValueError:
+        found = [pixels(side) for side in text.lower().split("x")]
+    except argparse.ArgumentTypeError:
         found = []
-    if len(found) not in (1, 2) or min(found) < 1:
+    if len(found) not in (1, 2):
         raise argparse.ArgumentTypeError(f"'{text}': expected a size in pixels, e.g. 224 or 224x320")
     return found[0], found[-1]
 

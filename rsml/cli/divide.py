@@ -2,14 +2,14 @@
 
 import argparse
 
-from rsml.cli.options import SPLITS, add
+from rsml.cli.options import SPLITS, add, out_folder, percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What there is to say."""
     parser.epilog = "Without SOURCE and DEST, both and what else is set there are taken from configs/divide.py."
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="a folder of images, or a label file beside them")
-    parser.add_argument("dest", nargs="?", metavar="DEST", help="a new folder for the division")
+    parser.add_argument("dest", nargs="?", type=out_folder, metavar="DEST", help="a new folder for the division")
     add(parser, "--config", default=None, help="file that sets `division` (default: configs/divide.py, if no SOURCE)")
     add(parser, "--labels")
     add(parser, "--task", default=None)
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{part}",
             metavar="PERCENT",
-            type=float,
+            type=percent,
             help=f"share of {part} (default: {default}, or 0 where another share is given)",
         )
     add(parser, "--seed", default=None, help="another seed, another division (default: 0)")
@@ -52,13 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Divides, and prints how many images of each label are where."""
-    from rsml.config import read_division
+    from rsml.config_files import read_division
     from rsml.data.options import Division
 
     given = {key: getattr(options, key) for key in Division.model_fields}
     given = {key: value for key, value in given.items() if value is not None}
     config = options.config or ("divide" if options.source is None else None)
     division = read_division(config, given)
+    out_folder(division.dest)
     from rsml.data.divide import divide
 
     print(divide(**division.arguments()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, out_folder, positive
 
 METHODS = ("grad-cam", "grad-cam++", "layercam")
 SIGNA_IMAGES = 32
@@ -33,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--most", type=positive, default=24, metavar="N", help="images, the worst first (default: %(default)s)"
     )
-    add(parser, "--root", "--out", metavar="FOLDER", help="where everything goes (default: explain/ in the run folder)")
+    add(
+        parser,
+        "--root",
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        help="where everything goes (default: explain/ in the run folder)",
+    )
     add(parser, "--batch-size", "--trust")
 
 

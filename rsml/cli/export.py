@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, batch, out_folder, positive
 
 CHOICES = ("savedmodel", "tflite", "tflite-float16", "tflite-int8", "onnx")
 SOME_FAILED = 4
@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT",
         help=f"{', '.join(CHOICES)}, or all (default: all)",
     )
-    add(parser, "--out", metavar="FOLDER", help="(default: export/ in the run folder or beside the checkpoint)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        help="(default: export/ in the run folder or beside the checkpoint)",
+    )
     parser.add_argument(
         "--images",
         nargs="+",
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--root")
     parser.add_argument(
         "--fixed-batch",
-        type=positive,
+        type=batch,
         metavar="N",
         help="fix the batch at N images, as some accelerators ask (default: any)",
     )
@@ -52,18 +58,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exports; 4 if a format failed."""
     from rsml.prediction.find_model import check_images, class_folders, find_model
+    from rsml.run import Run
+    from rsml.utils.errors import UserError
     from rsml.utils.packages import require
     from rsml.utils.quiet import start_tensorflow
+    from rsml.utils.settings import MOST
 
     formats = list(CHOICES) if "all" in options.formats else options.formats
     counted = len(options.images) == 1 and options.images[0].isdecimal()
+    if counted and not 1 <= int(options.images[0][:12]) <= MOST:
+        raise UserError(f"--images: expected 1 image or more, up to {MOST}, or images by name")
     if not counted:
         check_images(options.images)
-    find_model(options.model)
+    file, _ = find_model(options.model)
+    out_folder(str(options.out or Run(file.parent).files.export))
     if options.formats == ["onnx"]:
         require("tf2onnx", "onnx", "onnxruntime")
     start_tensorflow()
-    from rsml.export.exporting import export_model, table
+    from rsml.export.exporting import checks_table, export_model
 
     done = export_model(
         options.model,
@@ -79,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     if options.as_json:
         print(json.dumps([asdict(check) for check in done.checks]))
     else:
-        print(f"{done.checked_on}\n\n{table(done.checks, done.task)}")
+        print(f"{done.checked_on}\n\n{checks_table(done.checks, done.task)}")
     for name, fault in done.faults.items():
         print(f"error: {name}: {fault}", file=sys.stderr)
     if not options.as_json and len(done.checks) > 1:

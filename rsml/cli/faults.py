@@ -1,6 +1,7 @@
 """Faults of a command become one line and an exit code."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from rsml.utils.errors import UserError
 from rsml.utils.packages import EXTRAS, missing
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_LONGEST = 400
 _CORE = ("tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib", "h5py", "PIL", "tifffile", "imagecodecs")
 
 
@@ -39,9 +41,17 @@ def run(command: Callable[[], int | None]) -> int:
             return _fail(
                 f"{error.filename}: no permission ({error.strerror}); choose another folder or change its rights"
             )
-        raise
+        if error.errno is None:
+            raise
+        # Whatever a disk, a path or a name can do; what lies at fault is not in this program.
+        where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "input or output"
+        return _fail(f"{where[:200]}: {error.strerror}; finished files are kept; mend it or name another place")
+    except MemoryError:
+        return _fail("out of memory; make image_size or the batch smaller, or use a machine with more")
 
 
 def _fail(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # A path or a value of any length is shown by its ends, so that the fault is not lost in it.
+    words = (word if len(word) <= _LONGEST else f"{word[:100]}...{word[-60:]}" for word in message.split())
+    print("error: " + " ".join(words), file=sys.stderr)
     return BAD_INPUT

@@ -6,15 +6,16 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from rsml.cli.options import add, picked, positive
+from rsml.cli.options import add, out_file, out_folder, percent, picked, pixels, real, share, whole
+from rsml.utils.settings import LARGEST_SEED
 
 _FILTERS = (
-    ("max-nodata", 0.1, "share of pixels that may be missing"),
-    ("black", 20, "a pixel below is dark; a tile without anything brighter is empty"),
-    ("max-dark", 0.1, "share of pixels that may be dark"),
-    ("min-contrast", 0.05, "from the 1st to the 99th percentile, as a share of 255"),
-    ("white", 230, "a pixel above is cloud"),
-    ("max-cloud", 0.5, "share of pixels that may be cloud"),
+    ("max-nodata", 0.1, share, "share of pixels that may be missing"),
+    ("black", 20, real(0, 255), "a pixel below is dark; a tile without anything brighter is empty"),
+    ("max-dark", 0.1, share, "share of pixels that may be dark"),
+    ("min-contrast", 0.05, share, "from the 1st to the 99th percentile, as a share of 255"),
+    ("white", 230, real(0, 255), "a pixel above is cloud"),
+    ("max-cloud", 0.5, share, "share of pixels that may be cloud"),
 )
 
 
@@ -39,11 +40,11 @@ def _add_crop(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="SCENE",
         help="raster, folder, glob, @list.txt; a.tif,b.tif,c.tif are the bands of one scene, name=... names it",
     )
-    add(crop, "--out", required=True, metavar="FOLDER", help="where the tiles go")
-    crop.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: 256)")
+    add(crop, "--out", type=out_folder, required=True, metavar="FOLDER", help="where the tiles go")
+    crop.add_argument("--tile", type=pixels, metavar="PIXELS", help="side of a tile (default: 256)")
     crop.add_argument(
         "--step",
-        type=positive,
+        type=pixels,
         metavar="PIXELS",
         help="from one tile to the next (default: 200 for tiles of 256, others in proportion)",
     )
@@ -54,12 +55,12 @@ def _add_crop(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="limits for each band, one pair for the scene, or values as they are (default: band)",
     )
     crop.add_argument(
-        "--percentiles", type=float, nargs=2, metavar=("LOW", "HIGH"), help="limits of the stretch (default: 1 99)"
+        "--percentiles", type=percent, nargs=2, metavar=("LOW", "HIGH"), help="limits of the stretch (default: 1 99)"
     )
     add(crop, "--nodata", "--crs", "--workers", help="processes (default: one a processor, at most one a scene)")
     filters = crop.add_argument_group("which tiles are dropped (brightness: mean of the bands, 0 to 255)")
-    for name, value, text in _FILTERS:
-        filters.add_argument(f"--{name}", type=float, metavar="X", help=f"{text} (default: {value})")
+    for name, value, kind, text in _FILTERS:
+        filters.add_argument(f"--{name}", type=kind, metavar="X", help=f"{text} (default: {value})")
     filters.add_argument("--keep-all", action="store_true", help="drop only what cannot be read")
 
 
@@ -88,18 +89,27 @@ def _add_supervise(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME_OR_FILE",
         help="what the codes mean: geokr, globeland30, worldcover, nlcd, corine, zion, or a .json / .csv file",
     )
-    add(supervise, "--out", metavar="FOLDER", help="where the tables go (default: the folder of tiles)")
+    add(
+        supervise, "--out", type=out_folder, metavar="FOLDER", help="where the tables go (default: the folder of tiles)"
+    )
     supervise.add_argument(
         "--min-covered",
-        type=float,
+        type=share,
         default=0.5,
         metavar="X",
         help="share of a tile that must be under a class (default: %(default)s)",
     )
-    add(supervise, "--crs", "--nodata", type=int, metavar="CODE", help="of the maps, if they do not say")
+    add(
+        supervise,
+        "--crs",
+        "--nodata",
+        type=whole(-(2**31), LARGEST_SEED),
+        metavar="CODE",
+        help="of the maps, if they do not say",
+    )
     supervise.add_argument("--no-json", action="store_true", help="write no JSON file of counts for each tile")
     supervise.add_argument(
-        "--picture", metavar="FILE", help="draw scene, land cover and tiles side by side (.png, .pdf)"
+        "--picture", type=out_file, metavar="FILE", help="draw scene, land cover and tiles side by side (.png, .pdf)"
     )
     supervise.add_argument("--picture-scene", metavar="NAME", help="which scene (default: the first)")
     add(supervise, "--workers")
@@ -162,8 +172,8 @@ def _sentence(counts: Counter[str]) -> str:
 
     dropped = sum(counts.values()) - counts[KEPT]
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common() if reason != KEPT)
-    said = f"{counted(sum(counts.values()), 'tile')}: {counts[KEPT]} kept, {dropped} dropped"
-    return said + (f" ({reasons})" if reasons else "")
+    line = f"{counted(sum(counts.values()), 'tile')}: {counts[KEPT]} kept, {dropped} dropped"
+    return line + (f" ({reasons})" if reasons else "")
 
 
 def _supervise(options: argparse.Namespace) -> int:
@@ -188,8 +198,8 @@ def _supervise(options: argparse.Namespace) -> int:
         f"{counted(done.tiles + left_out, 'tile')}: {done.tiles} with proportions, {left_out} left out"
         + f" ({reasons})" * bool(reasons)
     )
-    for name, share in sorted(done.proportions.items(), key=lambda item: -item[1]):
-        print(f"{name:>14} {100 * share:6.2f} %")
+    for name, part in sorted(done.proportions.items(), key=lambda item: -item[1]):
+        print(f"{name:>14} {100 * part:6.2f} %")
     if done.unknown:
         codes = ", ".join(f"{code} ({counted(number, 'pixel')})" for code, number in done.unknown.most_common(12))
         print(f"codes outside the classes, left out: {codes}")

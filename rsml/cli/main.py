@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import rsml
 from rsml.cli.faults import run
 from rsml.cli.parser import Parser
+from rsml.utils.errors import UserError
 
 VERBS = (
-    "train", "predict", "test", "compare", "average", "report", "explain",
-    "divide", "retrieve", "export", "geo", "convert", "check", "serve",
+    "train", "predict", "test", "compare", "average", "report", "explain", "suspects",
+    "divide", "retrieve", "export", "geo", "convert", "check", "serve", "app",
 )  # fmt: skip
 """Each is a file of this folder: `add_arguments(parser)`, `run(options)`, a first line that is its help, and, where its
 results are what it logs, `LOG = "stdout"`."""
@@ -48,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _start(arguments: Sequence[str] | None) -> int | None:
-    options = make_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for word in words:
+        if not word or "\0" in word:
+            raise UserError(f"{'a word with a NUL' if word else 'an empty word'} on the command line; expected a value")
+    options = make_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=getattr(sys, options.log))
     logging.getLogger("absl").setLevel(logging.ERROR)
     return options.run(options)

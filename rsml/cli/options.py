@@ -14,9 +14,16 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from typing import Any
 
+from rsml.data.options import LARGEST_BATCH, LARGEST_SIDE
+from rsml.utils.files import check_writable
+from rsml.utils.settings import LARGEST_SEED, MOST
+
 SPLITS = ("train", "valid", "test")
+_LARGEST = 3.4e38
 _LIST: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
 
 
@@ -27,24 +34,70 @@ def key_value(text: str) -> str:
     return text
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    return _at_least(text, 1)
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number between two bounds, which no option goes without."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text) if len(text) < 30 else most + 1
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"'{text[:80]}': expected a whole number of {least} or more, up to {most}")
+        return number
+
+    return read
 
 
-def seed(text: str) -> int:
-    """A whole number of 0 or more."""
-    return _at_least(text, 0)
+positive = whole(1, MOST)
+seed = whole(0, LARGEST_SEED)
+pixels = whole(1, LARGEST_SIDE)
+batch = whole(1, LARGEST_BATCH)
+processes = whole(1, 1024)
 
 
-def _at_least(text: str, least: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of {least} or more")
-    return number
+def real(least: float, most: float, missing: bool = False) -> Callable[[str], float]:
+    """The type of an option that is a number between two bounds.
+
+    Args:
+        least: Smallest.
+        most: Greatest.
+        missing: Whether it may be NaN, as the mark of missing pixels is in many rasters.
+    """
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.inf
+        if not (least <= number <= most or (missing and math.isnan(number))):
+            raise argparse.ArgumentTypeError(f"'{text[:80]}': expected a number of {least:g} to {most:g}")
+        return number
+
+    return read
+
+
+share = real(0, 1)
+percent = real(0, 100)
+pixel_value = real(-_LARGEST, _LARGEST, missing=True)
+
+
+def out_file(text: str) -> str:
+    """A file that can be written; anything else is refused before the work that would fill it."""
+    check_writable(text)
+    return text
+
+
+def out_folder(text: str) -> str:
+    """A folder that can be made or written to."""
+    check_writable(text, folder=True)
+    return text
+
+
+def out_place(text: str) -> str:
+    """A file or folder that can be written, where the inputs decide which."""
+    check_writable(text, folder=None)
+    return text
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -53,8 +106,8 @@ def numbers(text: str) -> tuple[float, ...]:
         found = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         found = ()
-    if not found:
-        raise argparse.ArgumentTypeError(f"'{text}': expected numbers with commas between, e.g. 0,10000")
+    if not found or not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"'{text[:80]}': expected numbers with commas between, e.g. 0,10000")
     return found
 
 
@@ -80,23 +133,23 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "an argument of the config (folder=divided) or a value of the experiment (training.epochs=5)",
     },
     "--name": {"help": "name of the run folder (default: the config's)"},
-    "--out": {"metavar": "FILE", "help": "where it goes"},
+    "--out": {"type": out_file, "metavar": "FILE", "help": "where it goes"},
     "--data": {"metavar": "SOURCE", "help": "labelled data instead of the run's own: a folder or a CSV file"},
     "--labels": {"metavar": "FILE", "help": "label file of the data, where it is not in its usual place"},
     "--root": {"metavar": "FOLDER", "help": "where the images of the run lie now, if they were moved"},
     "--split": {"choices": [*SPLITS, "all"], "help": "part of the data (default: %(default)s)"},
     "--metric": {**_LIST, "metavar": "NAME", "help": "what is compared (default: the task's headline)"},
     "--batch-size": {
-        "type": positive,
+        "type": batch,
         "default": 32,
         "metavar": "N",
         "help": "images a step (default: %(default)s)",
     },
-    "--workers": {"type": positive, "metavar": "N", "help": "processes (default: one a processor)"},
+    "--workers": {"type": processes, "metavar": "N", "help": "processes (default: one a processor)"},
     "--seed": {"type": seed, "default": 0, "metavar": "N", "help": "(default: %(default)s)"},
     "--task": {"choices": ["multi-label", "single-label"], "help": "(default: what the files say)"},
     "--bands": {"type": bands, "metavar": "N,N,N", "help": "bands of the scenes, counted from 1"},
-    "--nodata": {"type": float, "metavar": "VALUE", "help": "of missing pixels, where the file does not say"},
+    "--nodata": {"type": pixel_value, "metavar": "VALUE", "help": "of missing pixels, where the file does not say"},
     "--crs": {"metavar": "CODE", "help": "coordinate system of files that do not say, e.g. EPSG:32612"},
     "--fresh": {"action": "store_true", "help": "start over what is done or begun"},
     "--trust": {"action": "store_true", "help": "let a model file run the code it carries"},

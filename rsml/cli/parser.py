@@ -13,7 +13,7 @@ from rsml.utils.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse`, but for the order of the words and the way faults are told.
+    """`argparse`, but for the order of the words and the way faults are reported.
 
     An option of several values takes words as long as they can be its values: `--seeds 0 1 RUN` leaves RUN an operand.
     """

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rsml.cli.options import add, numbers, picked, positive
+from rsml.cli.options import add, numbers, out_file, out_place, picked, pixels, real
 from rsml.tasks import task
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         parser,
         "--out",
+        type=out_place,
         help="where scores and decisions go (default: predictions.csv here, or in the run folder); of maps, a folder",
     )
     add(parser, "--json", help="print JSON instead of tables: one line an image, or one object of metrics")
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", action="store_true", help="print 'Image 1 = beach' for each image, in order; before the tables"
     )
+    parser.add_argument(
+        "--unsure", metavar="FILE", help="list images on which the model's promise cannot be kept (docs/certainty.md)"
+    )
     add(parser, "--batch-size", "--trust")
     maps = parser.add_argument_group(
         "maps (docs/rasters.md)",
@@ -64,17 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--map", dest="map_all", action="store_true", help="map every file named, whatever its size")
     which.add_argument("--whole", action="store_true", help="label every file named as one image, whatever its size")
     maps.add_argument(
-        "--window", type=positive, metavar="PIXELS", help="side of a window (default: of the training images, if known)"
+        "--window", type=pixels, metavar="PIXELS", help="side of a window (default: of the training images, if known)"
     )
     maps.add_argument(
         "--step",
-        type=positive,
+        type=pixels,
         metavar="PIXELS",
         help="from window to window, and size of a cell (default: half a window)",
     )
     maps.add_argument(
         "--skip-nodata",
-        type=float,
+        type=real(1e-9, 1),
         default=0.5,
         metavar="SHARE",
         help="leave out windows of which so much is missing (default: %(default)s; 1: only empty ones)",
@@ -98,8 +102,12 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{images[0]}: images and --data are two different jobs; give one of them")
     if options.plain and options.as_json:
         raise UserError("--plain and --json are two ways of printing; give one of them")
-    if options.value_range is not None and len(options.value_range) != 2:
-        raise UserError(f"--value-range: expected LOW,HIGH, found {len(options.value_range)} numbers")
+    low_high = options.value_range
+    if low_high is not None and not (len(low_high) == 2 and low_high[0] < low_high[1]):
+        given = ",".join(f"{value:g}" for value in low_high[:3])
+        raise UserError(f"--value-range: expected LOW,HIGH with LOW below HIGH, found {given}")
+    if options.window and options.step and options.step > options.window:
+        raise UserError(f"--step is {options.step}; expected {options.window} or less, the window: more leaves gaps")
     # All of this is known before TensorFlow takes its seconds.
     suffixes: tuple[str, ...] = image_index.SUFFIXES
     if options.map_all:
@@ -111,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
     if not images and of is None:
         options.data = options.data or find_ready_data()
     names = class_folders(options.data) if options.data else None
+    if options.out is None and not options.map_all:
+        out_file(str(of.files.predictions) if of and not images and not options.data else "predictions.csv")
     logger.info("model: %s", of.folder if of else file)
     start_tensorflow()
     from rsml.prediction.scene_model import open_model
@@ -200,7 +210,14 @@ def _label(options: argparse.Namespace, model: SceneModel, paths: Iterator[str])
 
     show = _json(model) if options.as_json else _plain(model) if options.plain else _line(model)
     out = options.out or "predictions.csv"
-    done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
+    if options.unsure:
+        from rsml.prediction.unsure import UnsureImages
+
+        with UnsureImages(model, options.unsure, show) as unsure:
+            done = label_images(model, paths, out=out, batch_size=options.batch_size, show=unsure)
+        print(f"unsure of {counted(unsure.count, 'image')}: {options.unsure}", file=sys.stderr)
+    else:
+        done = label_images(model, paths, out=out, batch_size=options.batch_size, show=show)
     _skipped(done.bad)
     rate = f"{done.images / max(done.seconds, 1e-9):.0f}/s"
     print(

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rsml.cli.options import SPLITS, add, picked, positive, seed
+from rsml.cli.options import SPLITS, add, out_file, out_folder, picked, positive, seed
 
 _DATA = ("data", "labels", "root")
 _RUNNING = ("batch_size", "trust")
@@ -36,7 +36,7 @@ def _add_index(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="IMAGE",
         help="images, folders, globs, @list.txt, or - for a list on stdin (default: the images of the run)",
     )
-    add(index, "--out", required=True, metavar="FOLDER", help="the index folder")
+    add(index, "--out", type=out_folder, required=True, metavar="FOLDER", help="the index folder")
     add(index, "--data", "--labels", "--root")
     add(index, "--split", default="all")
     index.add_argument(
@@ -66,7 +66,7 @@ def _add_search(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     search.add_argument("--keep-self", action="store_true", help="let an image of the index find itself")
     add(search, "--out", default="neighbours.csv", help="table (default: %(default)s)")
     search.add_argument(
-        "--figure", default="neighbours.png", metavar="FILE", help="contact sheet (default: %(default)s)"
+        "--figure", type=out_file, default="neighbours.png", metavar="FILE", help="contact sheet (default: %(default)s)"
     )
     search.add_argument("--no-figure", dest="figure", action="store_const", const=None, help="draw no contact sheet")
     add(search, "--batch-size", "--trust")
@@ -112,7 +112,9 @@ def run(options: argparse.Namespace) -> int:
         if not options.images and not options.rows:
             raise UserError(f"{options.index}: nothing asked; give images, or rows of the index with --row")
     else:
-        find_model(options.model)
+        _, of = find_model(options.model)
+    if options.job == "measure" and options.out is None:
+        out_file(str(of.files.retrieval_metrics) if of else "retrieval.json")
     if options.job == "index":
         if options.approximate:
             require("faiss")
@@ -165,7 +167,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     from rsml.retrieval.jobs import measure
-    from rsml.retrieval.protocol import table
+    from rsml.retrieval.protocol import measures_table
     from rsml.utils.text import counted
 
     measured, file, bad = measure(
@@ -192,7 +194,7 @@ def _measure(options: argparse.Namespace) -> int:
     else:
         asked = counted(measured["queries"], "query", "queries")
         print(f"{asked} ({options.queries}), archive of {measured['archive']} ({options.archive})")
-        print(f"{table(measured)}\nkept in {file}")
+        print(f"{measures_table(measured)}\nkept in {file}")
     return _tell(bad)
 
 

@@ -49,7 +49,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         ("queue", 256, "images in work at most; above it the answer is 429"),
         ("max-images", 64, "images of one request"),
         ("max-bytes", 64 * 2**20, "bytes of one request"),
-        ("max-pixels", 2**26, "pixels of one image"),
+        ("max-pixels", 2**25, "pixels of one image"),
         ("timeout", 30, "seconds for one request, and for those in work at the end"),
     ):
         parser.add_argument(

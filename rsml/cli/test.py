@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from rsml.cli.options import SPLITS, add, picked, positive
+from rsml.cli.options import SPLITS, add, out_folder, picked, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{side}", nargs="+", default=[], metavar="RUN", help=text)
     add(parser, "--metric")
     add(parser, "--split", choices=SPLITS, default="test")
-    parser.add_argument("--resamples", type=positive, default=2000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--resamples", type=whole(1, 100_000), default=2000, metavar="N", help="(default: %(default)s)")
     files = "per_label.csv and .md, per_label_gain.png, panel.jpg, feature_maps.png"
-    add(parser, "--out", metavar="FOLDER", help=f"where {files} go (default: test-A-B beside the first run)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        help=f"where {files} go (default: test-A-B beside the first run)",
+    )
     parser.add_argument("--show", action="store_true", help="print the table of labels too")
     parser.add_argument(
         "--no-figures", dest="figures", action="store_false", help="draw nothing, which needs neither images nor models"
@@ -29,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Tests."""
     from rsml.comparison.beside import set_beside
-    from rsml.comparison.paired import as_plain, compare_runs, table
+    from rsml.comparison.paired import as_plain, compare_runs, tests_table
     from rsml.utils.errors import UserError
-    from rsml.utils.files import check_writable
     from rsml.utils.quiet import start_tensorflow
     from rsml.utils.text import counted
 
@@ -43,8 +48,6 @@ def run(options: argparse.Namespace) -> None:
             given = counted(len(options.runs), "run")
             raise UserError(f"{given} given, expected two; with several seeds use --a and --b")
         a, b = options.runs[:1], options.runs[1:]
-    if options.out:
-        check_writable(Path(options.out, "per_label.csv"))
     kept = all(Path(run, "predictions.csv").is_file() for run in (*a, *b))
     if (options.split != "test" or not kept) and all(map(os.path.isdir, (*a, *b))):
         start_tensorflow()  # their scores will be predicted anew
@@ -55,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if options.as_json:
         print(json.dumps({**as_plain(tests, side_a, side_b), **beside.plain(), "folder": str(folder)}))
     else:
-        print(table(tests, side_a, side_b))
+        print(tests_table(tests, side_a, side_b))
         if options.show:
             print(f"\n{beside.text()}")
     beside.write(folder)

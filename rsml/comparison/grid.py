@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rsml.config import Experiment, override
 from rsml.run import Run
 from rsml.utils.errors import UserError
+from rsml.utils.locks import lock
 from rsml.utils.settings import nearest
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ class Comparison:
         from rsml.utils.tables import render
 
         # A difference stays beside its metric.
-        said = "\n".join(
+        text = "\n".join(
             title + render(header, rows, attached=range(3, len(header), 2)) for title, (header, rows) in self._tables()
         )
         if self.runs["seed"].nunique() == 1:
-            said += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
-        return said
+            text += "One seed: differences of this size may be chance; give several, --seeds 0 1 2.\n"
+        return text
 
     def markdown(self) -> str:
         """The tables as Markdown."""
@@ -92,9 +93,9 @@ class Comparison:
 
     def _tables(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
         if not self.key:
-            return [("", table(self.runs, self.metrics))]
+            return [("", grid_table(self.runs, self.metrics))]
         return [
-            (f"{self.key} = {value:g}\n\n", table(rows.drop(columns=self.key), self.metrics))
+            (f"{self.key} = {value:g}\n\n", grid_table(rows.drop(columns=self.key), self.metrics))
             for value, rows in self.runs.groupby(self.key)
         ]
 
@@ -122,6 +123,10 @@ def train_and_measure(experiment: Experiment, root: Path, split: str = "test", r
 
         scores["metrics"] |= measure_run(run)
     return scores
+
+
+def _is_complete(run: Run) -> bool:
+    return run.files.metrics.is_file() and run.fault() is None
 
 
 def _kept(run: Run, split: str) -> Scores:
@@ -174,20 +179,21 @@ def compare(
     key = axis_of("--curve", curve)[0] if curve else ""
     rows: list[dict[str, Any]] = []
     taken: list[float] = []
-    to_do = [not Run(root / variant.name).files.metrics.is_file() or retrieval for _, variant in planned]
-    for number, (about, variant) in enumerate(planned, 1):
-        left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
-        estimate = f", about {_duration(left)} left" if taken else ""
-        logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
-        if to_do[number - 1]:
-            begun = time.monotonic()
-            scores = measure(variant, root, split, retrieval)
-            taken.append(time.monotonic() - begun)
-        else:
-            scores = _kept(Run(root / variant.name), split)
-        rows.append({**about, **scores["metrics"]})
-        done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
-        done.write(root)
+    to_do = [retrieval or not _is_complete(Run(root / variant.name)) for _, variant in planned]
+    with lock(root, "a comparison"):
+        for number, (about, variant) in enumerate(planned, 1):
+            left = sum(to_do[number - 1 :]) * sum(taken) / max(1, len(taken))
+            estimate = f", about {_duration(left)} left" if taken else ""
+            logger.info("[%d of %d%s] %s", number, len(planned), estimate, variant.name)
+            if to_do[number - 1]:
+                begun = time.monotonic()
+                scores = measure(variant, root, split, retrieval)
+                taken.append(time.monotonic() - begun)
+            else:
+                scores = _kept(Run(root / variant.name), split)
+            rows.append({**about, **scores["metrics"]})
+            done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
+            done.write(root)
     return done
 
 
@@ -229,7 +235,7 @@ def _number(key: str, value: str) -> float:
         raise UserError(f"--curve {key}: expected numbers, found '{value}'; use --grid for other values") from None
 
 
-def table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def grid_table(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: of each variant mean and deviation over seeds, and the difference to the first, paired by seed.
 
     Args:

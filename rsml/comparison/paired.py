@@ -146,7 +146,7 @@ def compare_runs(
     return tests, side_a, side_b
 
 
-def table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
+def tests_table(tests: Sequence[SeedsTest], side_a: Sequence[Scored], side_b: Sequence[Scored]) -> str:
     """The tests as text: one line a metric, then one a pair of runs, then who is right alone."""
     from rsml.evaluation.bootstrap import format_interval, format_p
     from rsml.evaluation.scalars import scale_of

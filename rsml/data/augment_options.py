@@ -5,13 +5,14 @@ import math
 import pydantic
 
 from rsml.utils.errors import UserError
+from rsml.utils.settings import Settings
 
 COLOUR_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 Range = tuple[float, float]
 
 
-class RandAugment(pydantic.BaseModel, extra="forbid", frozen=True):
+class RandAugment(Settings):
     """How many distortions an image gets, and how strong they are.
 
     Each is drawn evenly from: none, brightness, contrast, saturation (RGB only), sharpness, posterize, solarize,
@@ -29,7 +30,7 @@ class RandAugment(pydantic.BaseModel, extra="forbid", frozen=True):
     magnitude: float = pydantic.Field(0.5, ge=0, le=1)
 
 
-class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
+class Augment(Settings):
     """What may be done to a training image, and how strongly. The default flips and does nothing else.
 
     The colour operations have torchvision's meaning (`ColorJitter`, `RandomGrayscale`) on images of 0 to 255, in a
@@ -94,7 +95,7 @@ class Augment(pydantic.BaseModel, extra="forbid", frozen=True):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if value < 0:
                 raise ValueError(f"expected a width of 0 or more, or a range (low, high), got {value}")
-            return (max(0.0, 1.0 - value), 1.0 + value)
+            return (0.0, math.inf) if value > 1e30 else (max(0.0, 1.0 - value), 1.0 + value)
         return value
 
     @pydantic.field_validator("brightness", "contrast", "saturation")

@@ -171,10 +171,10 @@ CATALOG: tuple[KnownSet, ...] = (
 
 def find(name: str) -> KnownSet:
     """Returns the known data set of that name, however it is spelt, or tells the nearest one."""
-    names = {_plain(known.name): known for known in CATALOG}
+    names = {_key(known.name): known for known in CATALOG}
     short = {"ucm": "ucmerced", "ucmml": "ucmercedml", "ucmercedmultilabel": "ucmercedml", "resisc45": "nwpuresisc45"}
     short |= {"aidmultilabel": "aidml", "dfc15multilabel": "dfc15ml", "dfc15": "dfc15ml", "nwpu": "nwpuresisc45"}
-    key = _plain(name)
+    key = _key(name)
     key = short.get(key, key)
     if key in names:
         return names[key]
@@ -219,5 +219,5 @@ def recognise(labels: Iterable[str], task: Task, scenes: Iterable[str] = (), cou
     return hits[0] if len(hits) == 1 else None
 
 
-def _plain(name: str) -> str:
+def _key(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())

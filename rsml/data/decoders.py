@@ -36,7 +36,7 @@ FOREIGN_STARTS = {
 
 
 class Refused(Exception):
-    """A file that cannot be used, for a reason that is told in a few words."""
+    """A file that cannot be used, for a reason of a few words."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class ImageError(UserError):
 def decode(
     path: str | Path, bands: Sequence[int] | None = None, value_range: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Read an image file of any format, told by its content, not by its name.
+    """Read an image file of any format, recognised by its content, not by its name.
 
     - Grey images become RGB; palettes are looked up; CMYK is converted; only the first frame or page is read.
     - Alpha is dropped: the colours stay as stored, nothing is blended.
@@ -44,7 +44,7 @@ def decode(
     - Four bands are RGB and alpha only if the file says so; any other raster needs `bands`. A TIFF whose pages all have
       one band and the same size is a raster of that many bands.
     - Values deeper than 8 bits become 0 to 255 by `value_range`, or else by the first of these rules that fits, which
-      is said once: fractions (nearly all within 0..1) times 255; values within 0..255 as they are; whole numbers that
+      is logged once: fractions (nearly all within 0..1) times 255; values within 0..255 as they are; whole numbers that
       use the upper half of their type by the range of the type; anything else (11-bit sensors, reflectance times 10000,
       elevation) from its 2nd to its 98th percentile over the chosen bands, as GIS viewers stretch. Values marked as
       missing (GDAL's nodata, NaN) become 0.

@@ -8,7 +8,7 @@ from typing import Any
 
 from rsml.data.samples import check_label_names
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 
 _HEADINGS = {"label", "labels", "class", "classes", "name", "names", "index", "id"}
 
@@ -33,7 +33,7 @@ def read_label_names(given: str) -> tuple[str, ...]:
             names = given.split(",")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, csv.Error) as error:
         raise UserError(
-            f"{given}: no readable label names ({reason_of(error)}); give one name a line, in the model's order"
+            f"{given}: no readable label names ({in_a_line(error)}); give one name a line, in the model's order"
         ) from None
     names = [name.strip() for name in names if name.strip()]
     if not names:

@@ -8,7 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rsml.tasks import Task
-from rsml.utils.settings import Settings
+from rsml.utils.settings import LARGEST_SEED, Settings
+
+LARGEST_BATCH = 65_536
+LARGEST_SIDE = 16_384
 
 
 class Scenes(Settings):
@@ -21,8 +24,8 @@ class Scenes(Settings):
     """
 
     count: PositiveInt = 1890
-    size: PositiveInt = 64
-    seed: NonNegativeInt = 0
+    size: int = Field(64, ge=1, le=4096)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     map_confusion: float = Field(0.0, ge=0, le=1)
     map_shift: NonNegativeInt = 0
     map_pixel: PositiveInt = 1
@@ -36,6 +39,7 @@ class Data(Settings):
         scenes: What to draw when `source` is "scenes".
         folder: Where the built-in scenes are kept.
         labels: A label file outside the source's usual place.
+        corrections: A journal of `rsml app`, whose decisions replace labels of the source.
         task: "multi-label", "single-label" or "proportions" (shares of land cover), where the source leaves it open.
         split_files: Published split files: train, valid, test.
         fractions: Percent of train, valid, test when neither the source nor split files divide the data.
@@ -55,15 +59,16 @@ class Data(Settings):
     scenes: Scenes = Scenes()
     folder: str = "data"
     labels: str | None = None
+    corrections: str | None = None
     task: Task | None = None
     split_files: tuple[str, str, str] | None = None
     fractions: tuple[float, float, float] = (70, 10, 20)
     validation_from_train: float = Field(0.0, ge=0, lt=100)
-    split_seed: NonNegativeInt = 0
+    split_seed: int = Field(0, ge=0, le=LARGEST_SEED)
     train_fraction: float = Field(1.0, gt=0, le=1)
     keep_steps: bool = False
-    image_size: PositiveInt = 64
-    bands: tuple[PositiveInt, ...] | None = None
+    image_size: int = Field(64, ge=1, le=LARGEST_SIDE)
+    bands: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
     value_range: tuple[float, float] | None = None
     antialias: bool = True
     cache: str | None = None
@@ -78,6 +83,8 @@ class Data(Settings):
             raise ValueError(
                 f"fractions {self.fractions} must be percentages that sum to 100, they sum to {sum(self.fractions):g}"
             )
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range {self.value_range} must be (low, high) with low < high, such as (0, 10000)")
         return self
 
 
@@ -102,10 +109,10 @@ class Division(Settings):
     dest: str
     labels: str | None = None
     task: Literal["multi-label", "single-label"] | None = None
-    train: float | None = None
-    valid: float | None = None
-    test: float | None = None
-    seed: NonNegativeInt = 0
+    train: float | None = Field(None, ge=0, le=100)
+    valid: float | None = Field(None, ge=0, le=100)
+    test: float | None = Field(None, ge=0, le=100)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     how: Literal["copy", "link", "table"] = "copy"
     png: bool = False
     split_files: tuple[str, ...] | None = None

@@ -13,6 +13,7 @@ from rsml.data.image_index import without_suffix
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.stratify import part_sizes, stratify
 from rsml.utils.errors import UserError
+from rsml.utils.text import some
 
 logger = logging.getLogger("rsml")
 
@@ -39,7 +40,7 @@ def divide_samples(
     for side in SPLITS:
         absent = _absent(divided, side) if (divided.splits == side).any() else []
         if absent:
-            logger.warning("no image with %s is in %s: there are too few of them", _several(absent), side)
+            logger.warning("no image with %s is in %s: there are too few of them", some(absent, 5), side)
     return divided
 
 
@@ -141,10 +142,6 @@ def _absent(samples: Samples, side: str) -> list[str]:
     there = samples.present[samples.splits == side].any(axis=0)
     lacking = np.flatnonzero(samples.present.any(axis=0) & ~there)
     return [samples.label_names[column] for column in lacking]
-
-
-def _several(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def together(groups: np.ndarray) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,34 @@ Size = int | tuple[int, int]
 ReadFile = Callable[[tf.Tensor], tf.Tensor]
 
 
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several hosts reads.
+
+    Attributes:
+        pieces: A batch is cut into so many, one a device of all hosts, as even as can be.
+        first: The first one of this host.
+        own: How many it has.
+    """
+
+    pieces: int
+    first: int
+    own: int
+
+    def rows(self, count: int, batch_size: int) -> np.ndarray:
+        """The places of this host's images in an epoch's order, piece after piece, filled with -1 to equal lengths."""
+        width = -(-batch_size // self.pieces)
+        starts = range(0, count, batch_size)
+        pieces = (
+            piece
+            for start in starts
+            for piece in np.array_split(np.arange(start, min(start + batch_size, count)), self.pieces)[
+                self.first : self.first + self.own
+            ]
+        )
+        return np.concatenate([np.pad(piece, (0, width - len(piece)), constant_values=-1) for piece in pieces])
+
+
 def steps(samples: Samples, batch_size: int) -> int:
     """Batches an epoch, the last partial one included."""
     return -(-len(samples) // batch_size)
@@ -34,12 +63,14 @@ def training_dataset(
     batch_size: int,
     epochs: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     seed: int = 0,
     augment: Augment | None = None,
     cache: str | Path | None = None,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
     antialias: bool = True,
+    share: Share | None = None,
 ) -> tf.data.Dataset:
     """Batches of all epochs from `start_epoch` to `epochs`, one after another, each epoch in its own order.
 
@@ -51,9 +82,10 @@ def training_dataset(
     Args:
         samples: Images and labels.
         image_size: Side, or (height, width), that every image is stretched to.
-        batch_size: Images a batch.
+        batch_size: Images a batch, at most all there are.
         epochs: The epoch to stop before.
         start_epoch: The epoch to start with: 0, or where an interrupted run stopped.
+        start_step: Batches of that epoch to leave out, which an interrupted run has had.
         seed: Decides the orders and the augmentation.
         augment: What is done to the images at random. None: nothing.
         cache: "memory", or a folder, to decode every image once; a folder serves later runs too. None: decode anew.
@@ -61,11 +93,13 @@ def training_dataset(
         value_range: Values that become 0 and 255; see `rsml.data.images.decode`.
         antialias: When shrinking, average over all pixels, as Pillow and torchvision do, or (False) only over the
             nearest four, as plain TensorFlow does: faster, but fine texture turns into noise.
+        share: Only this part of every batch, a piece for each device one after another; nothing else is read.
 
     Returns:
         Dataset of (images, {"labels": labels, "index": index}): (batch, height, width, bands) float32 of 0 to 255,
         (batch, labels) float32, (batch,) int64 rows of `samples`.
     """
+    batch_size = min(batch_size, max(len(samples), 1))
     shape = _shape(image_size, batch_size, bands, value_range)
     if augment is not None:
         # Here, because within the dataset TensorFlow would bury the line in its report.
@@ -73,14 +107,19 @@ def training_dataset(
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"start_epoch: expected 0 to {epochs} (the epochs), got {start_epoch}")
     count, batches = len(samples), steps(samples, batch_size)
+    if not 0 <= start_step < max(batches, 1):
+        raise UserError(f"start_step: expected 0 to {batches - 1} (the steps of an epoch), got {start_step}")
     read = _reader_of_rows(samples, shape, cache, bands, value_range, antialias)
     labels = tf.constant(samples.labels, tf.float32)
+    share = share or Share(1, 0, 1)
+    places = share.rows(count, batch_size)
+    length = len(places) // (batches * share.own)
 
     def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed=epoch_seed)
         # Rows of -1 fill up the last batch, so that no batch reaches into the next epoch; `finish` cuts them off.
-        filled = tf.pad(order, [[0, batches * batch_size - count]], constant_values=-1)
+        filled = tf.where(places >= 0, tf.gather(order, np.maximum(places, 0)), -1)
         # One 64-bit key an epoch, paired with the row: a seed of its own for every image.
         key = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64, alg="philox")
         return tf.data.Dataset.from_tensor_slices(filled).map(lambda row: (key, row))
@@ -107,8 +146,10 @@ def training_dataset(
         return images, {"labels": of_batch, "index": rows}
 
     dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(rows_of_epoch)
-    dataset = dataset.map(load, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True).map(finish)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches * (epochs - start_epoch)))
+    dataset = dataset.skip(start_step * share.own * length)
+    dataset = dataset.map(load, tf.data.AUTOTUNE).batch(length, drop_remainder=True).map(finish)
+    pieces = share.own * (batches * (epochs - start_epoch) - start_step)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(pieces))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rsml import scenes
+from rsml.data.corrections import with_corrections
 from rsml.data.options import Data
 from rsml.data.parts import divide_samples, fraction_of
 from rsml.data.readers import read_samples
@@ -32,7 +33,8 @@ def load_samples(data: Data) -> Samples:
         raise UserError(f"{data.source}: all training images are of one class; give images of two classes or more")
     if data.validation_from_train:
         samples = _with_own_validation(samples, data.validation_from_train, data.split_seed)
-    return samples
+    # Last, so that no image changes its part with its labels: the corrected run is measured on the same images.
+    return samples if data.corrections is None else with_corrections(samples, data.corrections)
 
 
 def _with_own_validation(samples: Samples, percent: float, seed: int) -> Samples:

@@ -189,7 +189,7 @@ class SinglelabelView:
 
     @cached_property
     def hits(self) -> np.ndarray:
-        """Images called rightly, `(resamples, classes)`."""
+        """Images whose class is right, `(resamples, classes)`."""
         return np.diagonal(self.confusion, axis1=1, axis2=2)
 
     @cached_property
@@ -214,7 +214,7 @@ class SinglelabelView:
 
     @cached_property
     def accuracy(self) -> np.ndarray:
-        """Share of images called rightly, `(resamples,)`."""
+        """Share of images whose class is right, `(resamples,)`."""
         return self.hits.sum(1) / self.weights.sum(1)
 
     @cached_property

@@ -20,7 +20,7 @@ _QUERY_BLOCK, _BANK_BLOCK = 256, 65_536
 _GROUP = 64
 
 
-def nearest(
+def nearest_rows(
     bank: ArrayLike,
     queries: ArrayLike,
     k: int,
@@ -174,7 +174,7 @@ def knn_scores(
         raise UserError(
             f"the bank holds {len(bank)} images, its labels have shape {labels.shape}; give one row an image"
         )
-    rows, distances = nearest(bank, queries, k, own=own)
+    rows, distances = nearest_rows(bank, queries, k, own=own)
     votes = np.ones_like(distances)
     if weights == "distance":
         same = distances == 0

@@ -15,6 +15,7 @@ from rsml.evaluation.bootstrap import Interval, bootstrap_intervals, format_inte
 from rsml.evaluation.checks import EvaluationError
 from rsml.evaluation.scalars import NOT_PERCENT, scale_of
 from rsml.tasks import Task, task
+from rsml.utils.text import some
 
 Style = Literal["text", "markdown", "csv"]
 
@@ -109,7 +110,7 @@ def headline_table(evaluation: dict[str, Any], style: Style = "text") -> str:
     if style == "csv":
         ends = evaluation.get("intervals", {}).get("metrics", {})
         rows = [
-            [name, _plain(value), *map(_plain, ends.get(name, ()))] for name, value in evaluation["metrics"].items()
+            [name, _as_text(value), *map(_as_text, ends.get(name, ()))] for name, value in evaluation["metrics"].items()
         ]
         return render(["metric", "value", *(["low", "high"] if ends else [])], rows, style)
     row = task(evaluation["task"])
@@ -135,7 +136,7 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
     entries = evaluation["per_label"]
     if style == "csv":
         plain = [name for name, value in entries[0].items() if not isinstance(value, list)]
-        return render(plain, [[_plain(entry[name]) for name in plain] for entry in entries], style)
+        return render(plain, [[_as_text(entry[name]) for name in plain] for entry in entries], style)
     if task(evaluation["task"]).shares:
         return _share_table(evaluation, style)
     edges, threshold = "edges" in entries[0], "threshold" in entries[0]
@@ -147,7 +148,7 @@ def per_label_table(evaluation: dict[str, Any], style: Style = "text") -> str:
             ends = entry.get(f"{name}_interval")
             row.append(_percent(entry[name]) + (f" {_ends(ends)}" if ends else ""))
         if edges:
-            row.append(_plain(entry["edges"]))
+            row.append(_as_text(entry["edges"]))
         if threshold:
             row.append(f"{entry['threshold']:.3f}")
         rows.append(row)
@@ -183,7 +184,7 @@ def _marks(evaluation: dict[str, Any], named: bool = False) -> str:
     ):
         marked = [entry["label"] for entry in evaluation["per_label"] if mark in _mark(entry)]
         if marked:
-            which = ", ".join(marked[:5]) + (f" and {len(marked) - 5} more" if len(marked) > 5 else "")
+            which = some(marked, 5)
             lines += f"\n{mark if not named else which}: {text}"
     return lines + "\n" if lines else ""
 
@@ -272,7 +273,7 @@ def _percent(value: float | None, scale: float = 100) -> str:
     return "-" if value is None else f"{scale * value:.2f}"
 
 
-def _plain(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 

@@ -156,7 +156,7 @@ def _array_name(name: str, models: int) -> str:
 
 
 def _scores(model: SceneModel, files: Sequence[str], batch_size: int) -> np.ndarray:
-    return np.concatenate([model.model.predict_on_batch(images) for images in _batches(model, files, batch_size)])
+    return np.concatenate([model.predictor.predict_on_batch(images) for images in _batches(model, files, batch_size)])
 
 
 def _batches(model: SceneModel, files: Sequence[str], batch_size: int) -> Any:
@@ -171,7 +171,7 @@ def _with_maps(explainer: Explainer, files: Sequence[str], batch_size: int, scor
     start = 0
     for images in _batches(explainer.model, files, batch_size):
         stop = start + len(images)
-        own = explainer.model.model.predict_on_batch(images) if scores is None else scores[start:stop]
+        own = explainer.model.predictor.predict_on_batch(images) if scores is None else scores[start:stop]
         yield from zip(own, explainer.maps(images, batch_size=batch_size), strict=True)
         start = stop
 

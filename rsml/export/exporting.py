@@ -107,9 +107,9 @@ def export_model(
         raise UserError(f"{model}: expected a model with one output and a fixed image size, found {scene_model.model}")
     file = Path(model) if run is None else run.files.best
     folder = Path(out) if out else Run(file.parent).files.export
-    checked, calibrated, said = gather_images(scene_model, run, images, root, calibration)
+    checked, calibrated, checked_on = gather_images(scene_model, run, images, root, calibration)
     checks, faults = export(scene_model, file, folder, formats, checked, calibrated, batch)
-    return Exported(scene_model.task, folder, checks, faults, said)
+    return Exported(scene_model.task, folder, checks, faults, checked_on)
 
 
 def export(
@@ -169,8 +169,8 @@ def facts(scene_model: SceneModel, file: Path, batch: int | None) -> dict[str, A
             "shape": [batch, *scene_model.model.input_shape[1:]],
             "values": "pixels of 0 to 255 as they are in the file; float32, uint8 for tflite-int8",
             "resize": "antialiased" if reading.get("antialias", True) else "bilinear",
-            "bands": _plain(reading.get("bands")),
-            "value_range": _plain(reading.get("value_range")),
+            "bands": _as_lists(reading.get("bands")),
+            "value_range": _as_lists(reading.get("value_range")),
         },
         "output": {"name": OUTPUT, "shape": [batch, len(scene_model.labels)], "values": "float32 probabilities"},
     }
@@ -216,7 +216,7 @@ def gather_images(
     )
 
 
-def table(checks: Sequence[Check], task: str) -> str:
+def checks_table(checks: Sequence[Check], task: str) -> str:
     """The checks as a table."""
     decisions = "equal decisions" if task_row(task).thresholds else "equal classes"
     header = ["format", "file", "MB", "largest diff.", "mean diff.", decisions, "ms an image"]
@@ -363,5 +363,5 @@ def _formats(folder: Path, about: dict[str, Any], checks: Sequence[Check]) -> di
     return {**kept, **now}
 
 
-def _plain(value: Any) -> Any:
+def _as_lists(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

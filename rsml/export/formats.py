@@ -271,5 +271,5 @@ FORMATS: dict[str, Format] = {
 def one_line(fault: Exception) -> str:
     """The reason in a converter's report."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    told: Sequence[str] = [line for line in lines if "error:" in line] or lines or [type(fault).__name__]
-    return told[0].rpartition("error: ")[2][:240]
+    errors: Sequence[str] = [line for line in lines if "error:" in line] or lines or [type(fault).__name__]
+    return errors[0].rpartition("error: ")[2][:240]

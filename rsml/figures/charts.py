@@ -213,7 +213,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str]) -> Figure:
     ]
     name_rows(axes, recall, invert=False)
     axes.set_xlabel("called")
-    axes.set_ylabel("true class, and how much of it is called rightly")
+    axes.set_ylabel("true class, and how much of it is recognised")
     right = int(np.trace(counts))
     axes.set_title(
         f"{right} of {int(support.sum())} images right ({100 * right / max(1, support.sum()):.2f} %)", fontsize=11

@@ -1,4 +1,4 @@
-"""Pictures of single images with what the model said about them: score panels and the most confident mistakes."""
+"""Pictures of single images with what the model makes of them: score panels and the most confident mistakes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 
 from rsml.geo.scene_record import TABLE, SceneRecord, Tile
 from rsml.geo.sources import Source, find_sources
-from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure, stretch
+from rsml.geo.tiles import DAMAGED, KEPT, Filters, judge, limits_of, measure_tile, stretch
 from rsml.raster.grid import Grid, parse_crs
 from rsml.raster.opening import environment
 from rsml.raster.reader import WindowReader
@@ -27,6 +27,7 @@ from rsml.raster.windows import WindowGrid, check_count
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.locks import lock
 from rsml.utils.progress import progress_bar
 from rsml.utils.settings import Settings
 
@@ -132,7 +133,8 @@ def crop_scene(task: dict[str, Any], report: Report) -> dict[str, int]:
     with open_source(source.files, options) as bands, bands.reading(options.tile):
         grid = bands.grid
         windows = WindowGrid(bands.size, (options.tile,) * 2, (options.step,) * 2, bands.strips)
-        with SceneRecord(out / source.name, source, options.model_dump(mode="json")) as record:
+        folder = out / source.name
+        with lock(folder, "a crop"), SceneRecord(folder, source, options.model_dump(mode="json")) as record:
             limits = record.limits(lambda: _limits(bands, options))
             report(len(record.tiles))
             for block in windows.blocks():
@@ -228,7 +230,7 @@ def _tiles(
         return
     for row, column in places:
         down, across = slice(row - top, row - top + side), slice(column - left, column - left + side)
-        measures = measure(image[:, down, across], valid[down, across], options.filters or Filters())
+        measures = measure_tile(image[:, down, across], valid[down, across], options.filters or Filters())
         reason = judge(measures, options.filters) if options.filters else KEPT
         yield Tile(row, column, reason, measures), image[:, down, across]
 

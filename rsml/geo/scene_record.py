@@ -63,6 +63,9 @@ class SceneRecord:
         # What a killed process had begun.
         for leftover in folder.glob(".*.writing-*"):
             leftover.unlink(missing_ok=True)
+        if found is None:
+            # Before anything else: a folder with files and without this note is somebody else's.
+            write_json(folder / NOTE, self.note)
         self.tiles: dict[tuple[int, int], Tile] = {(tile.row, tile.column): tile for tile in self._read_journal()}
         self._journal = self._begin_journal()
 

@@ -58,7 +58,7 @@ class Measures:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def measure(image: np.ndarray, valid: np.ndarray, filters: Filters) -> Measures:
+def measure_tile(image: np.ndarray, valid: np.ndarray, filters: Filters) -> Measures:
     """Measures a tile.
 
     Args:

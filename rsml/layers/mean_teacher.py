@@ -15,6 +15,8 @@ class MeanTeacher(keras.layers.Layer):
     The copy sees images in training mode: its batch normalisation works with the batch and its moving averages follow
     what it sees itself, while a move mixes the trainable weights only. Part of a training, never of a saved model.
 
+    A call takes images, and how many the whole batch has where these are a part of it.
+
     Args:
         student: The network that is followed, with the weights to begin from.
         alpha: What the teacher keeps of itself in a move.
@@ -45,7 +47,7 @@ class MeanTeacher(keras.layers.Layer):
         self.moved = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="moved")
         self.built = True
 
-    def call(self, images: Any) -> Any:
+    def call(self, images: Any, batch: Any = None) -> Any:
         # The student's step comes after the loss, so what is due after a step is done before the next one.
         if self.moves_after is None:
             due = ops.cast(self.images > 0, "int64")
@@ -57,7 +59,7 @@ class MeanTeacher(keras.layers.Layer):
             return self.moved.assign_add(1)
 
         ops.cond(due > 0, move, lambda: ops.convert_to_tensor(self.moved))
-        self.images.assign_add(ops.cast(ops.shape(images)[0], "int64"))
+        self.images.assign_add(ops.cast(ops.shape(images)[0] if batch is None else batch, "int64"))
         return self.teacher(images, training=True)
 
 

@@ -19,7 +19,7 @@ class ScenePredictions(keras.layers.Layer):
         labels: Label names in the order of the columns.
         task: `"multi-label"` (sigmoid, any number of labels true), `"single-label"` (softmax, one class true) or
             `"proportions"` (softmax, the share of each class).
-        thresholds: One decision threshold a label for a multi-label model; a label is said to be present when its
+        thresholds: One decision threshold a label for a multi-label model; a label counts as present when its
             probability is strictly greater. Default: 0.5 each. It may be set after training (`layer.thresholds = ...`).
         experiment: The experiment that made the model, as a JSON-like dictionary.
         metadata: Anything else that belongs to the model (bands, image size, version), as a JSON-like dictionary.

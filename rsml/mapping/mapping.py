@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.raster.opening import environment
 from rsml.raster.scene import Scene
 from rsml.utils.errors import UserError
+from rsml.utils.locks import lock
 from rsml.utils.progress import Bar, progress_bar
 
 logger = logging.getLogger(__name__)
@@ -78,11 +80,13 @@ def map_scenes(
             bad.append(fault)
     # One shape for all batches, those of an interrupted run too; but few windows need not fill a large one.
     batch_size = min(options.batch_size, sum(len(job.grid) for job in jobs))
-    for job in jobs:
-        job.begin(batch_size)
-    todo = [job for job in jobs if not job.finished]
-    if todo:
-        _label(model, todo, batch_size)
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(lock(job.folder, "a map"))
+            job.begin(batch_size)
+        todo = [job for job in jobs if not job.finished]
+        if todo:
+            _label(model, todo, batch_size)
     return [SceneMap(job.folder, job.finished or {}) for job in jobs], bad
 
 

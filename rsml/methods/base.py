@@ -51,24 +51,37 @@ class Term:
     """One summand of the training loss, and what belongs to it besides.
 
     A term is called with labels `(batch, labels)`, training rows `(batch,)` and the network's outputs by name (and
-    "images", as the network got them), and returns a scalar. What it keeps from step to step (a memory, a teacher) is
-    the `state`, a layer whose variables are saved and resumed with the training.
+    "images", as the network got them), and returns a scalar. Of several devices each computes it from the whole batch;
+    a loss of Keras's is made with `reduction=None` or "sum" then, since its mean divides by the number of devices. What
+    a term keeps from step to step (a memory, a teacher) is the `state`, a layer whose variables are saved and resumed
+    with the training.
 
     Attributes:
         name: What the summand is called in the history.
         state: The layer that keeps the term's variables, there once the network is attached; None keeps nothing.
-        watches: Outputs of the network that `measure` needs.
+        needs: Outputs of the network that `measure` needs.
         measures: Names of what `measure` returns.
     """
 
     name: str
     state: keras.layers.Layer | None = None
-    watches: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
         """Returns the summand, a scalar."""
         raise NotImplementedError
+
+    def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
+        """Returns further outputs, made from the images themselves, for the call of this step.
+
+        Where several devices share a batch, each prepares its own images; the call then gets the whole batch's outputs.
+
+        Args:
+            images: What this device holds, `(rows, height, width, bands)`.
+            batch: Images of the whole batch, a scalar.
+        """
+        return {}
 
     def attach(self, network: keras.Model) -> None:
         """Shows the term the network whose loss it is part of, with the weights that training begins with."""
@@ -81,7 +94,7 @@ class Term:
 
         Args:
             labels: `(images, labels)` of the validation part.
-            outputs: What the term watches, and "scores", `(images, ...)` each.
+            outputs: What the term needs, and "scores", `(images, ...)` each.
         """
         return {}
 
@@ -100,6 +113,7 @@ class Method(Settings):
     single weights, that the last epoch is taken for the best, the threshold from which on a label is present.
     """
 
+    most: ClassVar[int] = 65_536
     kind: str
     tasks: ClassVar[tuple[str, ...]] = ("multi-label", "single-label")
     replaces_logits: ClassVar[bool] = False

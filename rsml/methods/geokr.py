@@ -36,6 +36,7 @@ class GeoKR(Method):
     """
 
     kind: Literal["geokr"] = "geokr"
+    most: ClassVar[int] = 100_000_000
     tasks: ClassVar[tuple[str, ...]] = ("proportions",)
     teacher: bool = True
     alpha: float = Field(0.95, ge=0, lt=1)
@@ -82,8 +83,13 @@ class TeacherTerm(Term):
         student = keras.Model(network.input, network.output["logits"], name="student_logits")
         schedule = self._options.updates_after if self._options.update == "schedule" else None
         self.state = MeanTeacher(student, self._options.alpha, schedule, name=self.name)
-        self._loss = TeacherConsistency()
+        self._loss = TeacherConsistency(reduction=None)
+
+    def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
+        assert self.state is not None  # attached
+        return {"teacher": self.state(images, batch)}
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
-        assert self.state is not None  # attached
-        return self._loss(self.state(outputs["images"]), outputs["logits"])
+        from keras import ops
+
+        return ops.mean(self._loss(outputs["teacher"], outputs["logits"]))

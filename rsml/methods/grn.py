@@ -57,7 +57,7 @@ class GRN(Method):
     momentum: Fraction = 0.5
     momentum_steps: dict[Fraction, Fraction] = {80 / 130: 0.8, 120 / 130: 0.9}
     neighbors: PositiveInt = 10
-    block: PositiveInt = 4096
+    block: int = Field(4096, ge=1, le=1_000_000)
     counts_epochs: ClassVar[bool] = True
 
     @property
@@ -114,7 +114,7 @@ class NeighborTerm(Term):
     """
 
     name = "sndl"
-    watches = ("embedding",)
+    needs = ("embedding",)
     measures = ("knn_samples_f1",)
 
     def __init__(self, options: GRN, context: LabelContext) -> None:

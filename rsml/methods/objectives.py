@@ -72,6 +72,8 @@ class _KerasLoss(Settings):
 
     def function(self, task: str, weights: np.ndarray | None = None) -> LossFunction:
         """Returns the loss, averaged over images (and labels)."""
+        from keras import ops
+
         from rsml import losses
 
         if task != self.task:
@@ -85,8 +87,9 @@ class _KerasLoss(Settings):
                 "or choose --set objective=cross-entropy"
             )
         loss_class = getattr(losses, self.loss)
-        loss = loss_class(from_logits=True, **self.arguments_for(loss_class))
-        return lambda labels, logits: loss(labels, logits)
+        # Averaged here, because Keras's own mean divides by the number of devices too.
+        loss = loss_class(from_logits=True, reduction=None, **self.arguments_for(loss_class))
+        return lambda labels, logits: ops.mean(loss(labels, logits))
 
 
 class Asymmetric(_KerasLoss):

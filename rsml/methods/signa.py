@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from rsml.graph import cooccurrence, threshold_graph, word_vectors
 from rsml.methods.base import LabelContext, Method, Places
@@ -49,9 +49,9 @@ class Signa(Method):
 
     kind: Literal["signa"] = "signa"
     after: Places = ("stage2",)
-    heads: PositiveInt = 6
+    heads: int = Field(6, ge=1, le=256)
     gnn: Literal["gcn", "graphsage", "gat"] = "graphsage"
-    depth: PositiveInt = 2
+    depth: int = Field(2, ge=1, le=64)
     threshold: float = Field(0.4, ge=0, le=1)
     word_vectors: str | None = None
     negative_slope: float = Field(0.2, ge=0)

@@ -229,7 +229,7 @@ def pixels_of(
 
 
 def _ice_mode(file: Path) -> str | None:
-    """The preprocessing of an ICE network of Keras 2, which is said; None for any other file."""
+    """The preprocessing of an ICE network of Keras 2, which is logged; None for any other file."""
     mode = ice_pixels(file)
     if mode is not None:
         logger.info("%s: an ICE network of Keras 2; preprocessing '%s', as it was trained", file.name, mode)

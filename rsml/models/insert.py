@@ -7,7 +7,7 @@ import keras
 from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.models.surgery import calls, output_of, rebuild, require_functional, resolve, stages_of
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 
 __all__ = ["insert_after", "output_of", "stages_of"]
 
@@ -61,7 +61,7 @@ def insert_after(model: keras.Model, layer_name: str, layer: keras.layers.Layer)
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{layer.name!r} cannot be put after {name!r}: the layers behind it do not take its output "
-            f"({reason_of(error)})."
+            f"({in_a_line(error)})."
         ) from None
 
 
@@ -84,5 +84,5 @@ def _attach(layer: keras.layers.Layer, name: str, tensor: keras.KerasTensor) -> 
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{layer.name!r} ({type(layer).__name__}) cannot be put after {name!r}, whose output has the shape "
-            f"{tensor.shape}: {reason_of(error)}"
+            f"{tensor.shape}: {in_a_line(error)}"
         ) from None

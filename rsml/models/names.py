@@ -100,16 +100,16 @@ def known(name: str) -> Known:
     if name in _OWN:
         return Known(name, _OWN[name][1], own=True)
     bare = name[len(KERAS) :] if name.lower().startswith(KERAS) else name
-    spelled = {_plain(other): other for other in _applications()}
+    spelled = {_letters(other): other for other in _applications()}
     if bare is name:
-        spelled = {_plain(other): other for other in _OWN} | spelled
-    if _plain(bare) not in spelled:
-        plain = {_plain(other.removeprefix(KERAS)) for other in backbone_names()}
-        near = difflib.get_close_matches(_plain(bare), plain, n=2, cutoff=0.5)
-        meant = [other for other in backbone_names() if _plain(other.removeprefix(KERAS)) in near]
+        spelled = {_letters(other): other for other in _OWN} | spelled
+    if _letters(bare) not in spelled:
+        plain = {_letters(other.removeprefix(KERAS)) for other in backbone_names()}
+        near = difflib.get_close_matches(_letters(bare), plain, n=2, cutoff=0.5)
+        meant = [other for other in backbone_names() if _letters(other.removeprefix(KERAS)) in near]
         hint = f"did you mean {' or '.join(meant)}?" if meant else f"known are {', '.join(backbone_names())}."
         raise UserError(f"There is no backbone {name!r} (nor a file of that name); {hint}")
-    found = spelled[_plain(bare)]
+    found = spelled[_letters(bare)]
     if found in _OWN:
         return Known(found, _OWN[found][1], own=True)
     family = _applications()[found].__module__.rsplit(".", 1)[-1]
@@ -120,8 +120,8 @@ def known(name: str) -> Known:
 
 def twin(name: str) -> str | None:
     """The name of Keras's network of the same architecture, for one of ours ("resnet50" -> "keras:ResNet50")."""
-    spelled = {_plain(other): KERAS + other for other in _applications()}
-    return spelled.get(_plain(name)) if name in _OWN else None
+    spelled = {_letters(other): KERAS + other for other in _applications()}
+    return spelled.get(_letters(name)) if name in _OWN else None
 
 
 def _applications() -> dict[str, Callable[..., keras.Model]]:
@@ -132,7 +132,7 @@ def _applications() -> dict[str, Callable[..., keras.Model]]:
     }
 
 
-def _plain(name: str) -> str:
+def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

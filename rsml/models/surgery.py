@@ -12,7 +12,7 @@ from keras import tree
 
 from rsml.layers.tokens import MapToTokens, TokensToMap
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 
 STAGES = {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32}
 _MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average, keras.layers.Maximum)
@@ -153,7 +153,7 @@ def rebuild(
     except ValueError as error:
         names = [call.name for call in calls(source)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"Cannot build the model {model.name}: {reason_of(error)} {twice or ''}".rstrip()) from None
+        raise UserError(f"Cannot build the model {model.name}: {in_a_line(error)} {twice or ''}".rstrip()) from None
 
 
 def resized(model: keras.Model, size: int) -> keras.Model:
@@ -167,7 +167,7 @@ def resized(model: keras.Model, size: int) -> keras.Model:
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{model.name}: its layers take {height} x {width} images only, not {size} x {size}; leave "
-            f"training.sizes empty, or choose another backbone ({reason_of(error)})"
+            f"training.sizes empty, or choose another backbone ({in_a_line(error)})"
         ) from None
     return (
         keras.Model(other.inputs[0], dict(zip(names, other.outputs, strict=True)), name=model.name) if names else other

@@ -23,8 +23,11 @@ from rsml.run import Run
 from rsml.tasks import Task, task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
+from rsml.utils.guard.memory import check_fits_memory
 from rsml.weights.arrays import find_weights
 from rsml.weights.foreign import as_scene_classifier
+
+_SMALLER = "make the batch smaller"
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class SceneModel:
                 file=find_weights(source),
             )
         else:
-            given = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
-            if said := [name for name, value in given.items() if value is not None]:
-                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(said)}; leave that out")
+            options = {"class names": labels, "task": task, "preprocess": preprocess, "image size": image_size}
+            if given := [name for name, value in options.items() if value is not None]:
+                raise UserError(f"{source}: an rsml model, which says by itself its {', '.join(given)}; leave that out")
         return cls.of(model, str(source))
 
     @classmethod
@@ -103,16 +106,16 @@ class SceneModel:
                     f"{len(last.labels)}; the file was put together wrongly, train it again"
                 )
         bands = model.input_shape[-1]
-        unsaid = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
+        unnamed_bands = {} if bands == 3 else {"bands": tuple(range(1, bands + 1))}
         experiment = last.experiment or {}
-        data = Data.model_validate(experiment.get("data", unsaid))
+        data = Data.model_validate(experiment.get("data", unnamed_bands))
         views = experiment.get("evaluation", {}).get("views", 1)
         reading = {**data.reading(), "image_size": model.input_shape[1:3]}
         thresholds = np.asarray(last.thresholds or [0.5] * len(last.labels))
         return cls(model, last.labels, last.task, thresholds, reading, views)
 
     def save(self, file: str | Path) -> None:
-        """Writes the model as one that any other part of rsml takes without being told more."""
+        """Writes the model as one that any other part of rsml takes without further options."""
         check_model_name(file)
         with replacing(file) as beside:
             self.model.save(beside)
@@ -124,6 +127,7 @@ class SceneModel:
 
     def scores(self, samples: Samples | Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Returns `(samples, labels)` probabilities; a bad image is named and ends it."""
+        check_fits_memory(self.model, min(batch_size, len(samples)), advice=_SMALLER)
         with naming_bad_images(samples, self.reading["bands"], self.reading["value_range"]):
             return self.predictor.predict(evaluation_dataset(samples, batch_size=batch_size, **self.reading), verbose=0)
 
@@ -131,6 +135,7 @@ class SceneModel:
         self, paths: Iterable[str], bad: list[ImageError], batch_size: int = 32
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each readable image's path and `(labels,)` probabilities in flat memory; faults go into `bad`."""
+        check_fits_memory(self.model, batch_size, advice=_SMALLER)
         in_flight: dict[int, str] = {}
         faults: list[Exception] = []
 

@@ -24,7 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsml.data.find_images import find_images
 from rsml.utils.errors import UserError
-from rsml.utils.guard.faults import reason_of
+from rsml.utils.text import in_a_line
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".asc", ".bil", ".dat")
 """What a search of a folder finds: files that hold their pixels themselves."""
@@ -237,4 +237,4 @@ def _start(file: str) -> bytes:
 
 def words(error: BaseException) -> str:
     """What GDAL says, in a line; rasterio's own exceptions only refer to it."""
-    return reason_of(error.__cause__ or error)
+    return in_a_line(error.__cause__ or error)

@@ -98,13 +98,17 @@ class Scene:
         """Closes the file; the next read opens it again."""
         self.reader.close()
 
-    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, rows: tuple[int, int], columns: tuple[int, int], shape: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Reads (height, width, channels) uint8 between two rows and columns, and (height, width) what is missing.
+
+        With a `shape` every n-th pixel is read, as many as that.
 
         Raises:
             RasterioError: A part of the file is damaged.
         """
-        values, valid = self.reader.read(rows, columns)
+        values, valid = self.reader.read(rows, columns, shape)
         return self._image(values, valid), ~valid
 
     def overview(self, longest: int) -> tuple[np.ndarray, np.ndarray]:

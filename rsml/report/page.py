@@ -48,9 +48,9 @@ def write_page(
     """
     runs = [Facts.read(folder, root) for folder in folders]
     first = runs[0]
-    comparison = _comparison(runs) if len(runs) > 1 else []
+    compared = comparison(runs) if len(runs) > 1 else []
     out = Path(out) if out else first.run.files.page
-    context = {**_context(first), "comparison": comparison, "worst": _worst(first, model)}
+    context = {**_context(first), "comparison": compared, "worst": _worst(first, model)}
     for most in (THUMBNAILS, THUMBNAILS // 4, 0):
         page = _render({**context, **_confusion(first, most)})
         if len(page.encode()) < LARGEST:
@@ -174,7 +174,7 @@ def _maps(facts: Facts, rows: list[int], labels: list[int], model: SceneModel | 
         return {}
 
 
-def _comparison(runs: Sequence[Facts]) -> list[dict[str, Any]]:
+def comparison(runs: Sequence[Facts]) -> list[dict[str, Any]]:
     """Each run's first metrics, and for all but the first the paired difference from it."""
     first, table = runs[0].scored(), []
     truth = first.labels.argmax(axis=1) if runs[0].row.one_class else first.labels

@@ -1,6 +1,6 @@
 """Find the scenes most alike: measures, nearest neighbours, and an index kept in a folder."""
 
-from rsml.evaluation.neighbors import knn_f1, knn_scores, nearest
+from rsml.evaluation.neighbors import knn_f1, knn_scores, nearest_rows
 from rsml.retrieval.building import build_index
 from rsml.retrieval.index import Index
 from rsml.retrieval.measures import MEASURES, retrieval_measures, retrieval_metrics
@@ -11,7 +11,7 @@ __all__ = [
     "build_index",
     "knn_f1",
     "knn_scores",
-    "nearest",
+    "nearest_rows",
     "retrieval_measures",
     "retrieval_metrics",
 ]

@@ -94,7 +94,7 @@ def measure_retrieval(
     }, bad
 
 
-def table(measured: dict[str, Any]) -> str:
+def measures_table(measured: dict[str, Any]) -> str:
     """The measures as a Markdown table: shares in percent, gains in labels."""
     heads = {"map": "MAP", "wmap": "WMAP", "ndcg": "NDCG", "acg": "ACG", "precision": "precision"}
     lines = [

@@ -17,6 +17,7 @@ from rsml.scenes.materials import LABELS
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing, write_json
 from rsml.utils.jobs import Report, run_jobs
+from rsml.utils.locks import LOCK, lock
 from rsml.utils.progress import progress_bar
 
 SPLITS = ("train", "valid", "test")
@@ -171,11 +172,11 @@ def write(
         if table.exists() and (found.get("land_cover") or not land_cover):
             return folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if found is None:
-            write_json(note, {**asked, "land_cover": False})
-        _write_files(folder, asked, land_cover, workers)
-        write_json(note, {**asked, "land_cover": land_cover})
+        with lock(folder, "drawing scenes"):
+            if found is None:
+                write_json(note, {**asked, "land_cover": False})
+            _write_files(folder, asked, land_cover, workers)
+            write_json(note, {**asked, "land_cover": land_cover})
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write scenes there ({error.strerror or error}); free space or choose another folder."
@@ -197,7 +198,7 @@ def _read_note(folder: Path, note: Path) -> dict[str, Any] | None:
         except ValueError:
             pass
         raise UserError(f"{note} is not readable as the note of a set of scenes; remove the folder or choose another.")
-    if any(_LEFTOVER not in entry.name for entry in folder.iterdir()):
+    if any(entry.name != LOCK and _LEFTOVER not in entry.name for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files and no scenes.json; choose a new or empty folder for the scenes.")
     return None
 

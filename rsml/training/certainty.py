@@ -96,7 +96,11 @@ def settle(options: Evaluation, valid: Samples | None, raw: np.ndarray | None, t
     if valid is None or raw is None or row.shares:
         return Certainty(task_name)
     calibration = None
-    if options.calibrate and len(valid) < LEAST_IMAGES:
+    if options.calibrate and options.views > 1:
+        logger.info(
+            "scores are not calibrated: they are means over %d views, which the last layer cannot see", options.views
+        )
+    elif options.calibrate and len(valid) < LEAST_IMAGES:
         logger.info("scores are not calibrated: that needs %d validation images, found %d", LEAST_IMAGES, len(valid))
     elif options.calibrate:
         calibration = fit_calibration(valid.labels, raw, row.activation)

@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Collection, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
 from rsml.utils.guard import Damaged, parse_json, read_npz
+from rsml.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +43,14 @@ class TrainingState:
     def __init__(self, trainer: Trainer, run: Run) -> None:
         self.trainer, self.run = trainer, run
         self.epoch = 0
+        self.step = 0
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.since_best = 0
         self.since_drop = 0
         self.stopped = False
         self.rows: list[dict[str, Any]] = []
+        self._means: list[np.ndarray] = []
 
     @property
     def schedule(self) -> Any:
@@ -62,20 +67,36 @@ class TrainingState:
         own = {} if of_backbone == 1 else {"backbone_learning_rate": rate * of_backbone}
         return {"learning_rate": rate, **own}
 
+    def reached(self) -> str:
+        """How far it is, in words."""
+        return f"{counted(self.epoch, 'epoch')}" + (f" and {counted(self.step, 'step')}" if self.step else "")
+
+    def legs(self, phases: Iterable[tuple[int, bool, int]]) -> Iterator[tuple[int, bool, int]]:
+        """The phases of a training, an epoch that was left within it apart: it has fewer steps to go."""
+        for until, *how in phases:
+            if self.step and self.epoch < until:
+                yield (self.epoch + 1, *how)
+            yield (until, *how)
+
     def _variables(self) -> list[Any]:
         skipped = {id(variable) for metric in self.trainer.metrics for variable in metric.variables}
         return [v for v in self.trainer.variables if id(v) not in skipped] + list(self.trainer.optimizer.variables)
 
     def save(self) -> None:
-        """Replaces the state file; this is the moment at which an epoch counts as done."""
+        """Replaces the state file; this is the moment at which an epoch, or a part of it, counts as done."""
+        if not self.run.writes:
+            return
         about = {
             key: getattr(self, key)
-            for key in ("epoch", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")
+            for key in ("epoch", "step", "best", "best_epoch", "since_best", "since_drop", "stopped", "rows")
         }
         about["scale"] = float(self.schedule.scale.numpy())
         arrays: dict[str, Any] = {
             f"v{position}": np.asarray(variable) for position, variable in enumerate(self._variables())
         }
+        if self.step:
+            # Of an epoch that is not over, what its loss is the mean of.
+            arrays |= {f"m{position}": np.asarray(variable) for position, variable in enumerate(self._running())}
         kept = self.run.files.state
         if kept.is_file():
             # A pair: training goes on from the epoch before if the newest state is damaged.
@@ -84,7 +105,10 @@ class TrainingState:
         with replacing(kept) as beside:
             np.savez(beside, about=np.array(json.dumps(about)), **arrays)
 
-    def _read(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+    def _running(self) -> list[Any]:
+        return [variable for metric in self.trainer.metrics for variable in metric.variables]
+
+    def _read(self) -> tuple[dict[str, Any], list[np.ndarray], list[np.ndarray]]:
         """What the newest state holds, or the one before it where that is damaged."""
         newest = self.run.files.state
         try:
@@ -101,7 +125,7 @@ class TrainingState:
         if not self.run.files.state.is_file():
             return False
         variables = self._variables()
-        about, arrays = self._read()
+        about, arrays, self._means = self._read()
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise UserError(
                 f"{self.run.files.state}: its {len(arrays)} variables do not fit the {len(variables)} of this network; "
@@ -114,16 +138,27 @@ class TrainingState:
             setattr(self, key, value)
         return True
 
+    def go_on_within(self) -> None:
+        """Takes up the means of an epoch that is not over, which Keras has just set back."""
+        for variable, mean in zip(self._running(), self._means, strict=True):
+            variable.assign(mean)
+        self._means = []
 
-def _read_state(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+
+def _read_state(path: Path) -> tuple[dict[str, Any], list[np.ndarray], list[np.ndarray]]:
     advice = "start the run over with --fresh"
     kept = read_npz(path, advice=advice)
     text = str(kept.pop("about", ""))
     # Figures of an epoch may be NaN, as those of a label that is absent.
     about = parse_json(text, f"{path}: about in it", allow_nan=True, advice=advice)
-    if sorted(kept) != sorted(f"v{position}" for position in range(len(kept))) or "epoch" not in about:
+    found = [[kept[name] for name in _numbered(kept, letter)] for letter in "vm"]
+    if sum(map(len, found)) != len(kept) or "epoch" not in about or bool(about.get("step")) != bool(found[1]):
         raise Damaged(f"{path}: lacks some of its variables; {advice}")
-    return about, [kept[f"v{position}"] for position in range(len(kept))]
+    return about, found[0], found[1]
+
+
+def _numbered(names: Collection[str], letter: str) -> list[str]:
+    return list(takewhile(lambda name: name in names, (f"{letter}{number}" for number in range(len(names)))))
 
 
 class EpochEnd(keras.callbacks.Callback):
@@ -140,11 +175,13 @@ class EpochEnd(keras.callbacks.Callback):
     def __init__(self, state: TrainingState, options: Training, validation: Validation) -> None:
         super().__init__()
         self.state, self.options, self.validation = state, options, validation
-        self.epoch = 0
+        self.epoch = self.first_step = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch = epoch
+        self.epoch, self.first_step = epoch, self.state.step
         self.state.trainer.begin_epoch(epoch)
+        if self.state.step:
+            self.state.go_on_within()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
@@ -155,7 +192,7 @@ class EpochEnd(keras.callbacks.Callback):
                 else "no epoch was finished"
             )
             raise UserError(
-                f"loss became {loss} in epoch {self.epoch + 1}, step {batch + 1}; {kept}; "
+                f"loss became {loss} in epoch {self.epoch + 1}, step {self.first_step + batch + 1}; {kept}; "
                 "lower training.learning_rate, or use training.precision=float32"
             )
 
@@ -183,7 +220,7 @@ class EpochEnd(keras.callbacks.Callback):
             state.schedule.scale.assign(state.schedule.scale * self.options.step_factor)
             state.since_drop = 0
         state.stopped = self.options.patience is not None and state.since_best >= self.options.patience
-        state.epoch = epoch + 1
+        state.epoch, state.step = epoch + 1, 0
         state.rows.append({"epoch": epoch + 1, **row})
         if better or state.best is None:
             state.run.write_model(state.trainer.served, state.run.files.best)

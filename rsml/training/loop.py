@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -21,10 +22,13 @@ from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.callbacks import Board, ShortLine, load_callbacks
 from rsml.training.certainty import check_promise
+from rsml.training.devices import Spread, WholeBatch, choose
 from rsml.training.epoch_end import EpochEnd, TrainingState
 from rsml.training.finish import evaluate_run
+from rsml.training.hosts import check_alike
 from rsml.training.parts import build, choose_objective, make_trainer, set_frozen, with_label_noise
 from rsml.training.precision import precision
+from rsml.training.save_within import SaveWithin
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
 from rsml.utils.guard.memory import check_fits_memory
@@ -39,6 +43,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     root: str | Path = ROOT,
     fresh: bool = False,
+    hosts: Spread | None = None,
 ) -> Run:
     """Trains an experiment, or goes on where it stopped, and evaluates its best epoch.
 
@@ -47,6 +52,7 @@ def train(
         callbacks: Keras callbacks that follow the training, beside those that the experiment names.
         root: Folder of all runs.
         fresh: Start over instead of going on.
+        hosts: The devices of several hosts, each of which calls this; see `rsml.training.hosts`.
 
     Returns:
         The run, with best.keras, metrics.json and predictions.csv in its folder.
@@ -60,7 +66,11 @@ def train(
         logger.info("%s is complete; nothing to train (--fresh starts it over)", run.folder)
         return run
     started = time.time()
-    samples = load_samples(experiment.data)
+    link = hosts.link if hosts else None
+    with link.chief_first() if link else nullcontext():
+        samples = load_samples(experiment.data)
+    if link:
+        check_alike(link, experiment, samples, run)
     check_promise(experiment, samples)
     if begun and run.samples.fingerprint() != samples.fingerprint():
         raise UserError(
@@ -69,12 +79,14 @@ def train(
         )
 
     # Train, then measure the best epoch: the last weights are rarely the best.
-    with lock(run.folder, "training"):
+    chief = link is None or link.chief
+    with lock(run.folder, "training") if chief else nullcontext():
         with precision(experiment.training.precision):
             keras.utils.set_random_seed(experiment.seed)
-            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh)
-        keep_made_with(run, started)
-        evaluate_run(run, experiment, samples, best_epoch)
+            run, best_epoch = _fit(experiment, samples, callbacks, Path(root), fresh, hosts)
+        if chief:
+            keep_made_with(run, started)
+            evaluate_run(run, experiment, samples, best_epoch)
     return run
 
 
@@ -84,6 +96,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     root: Path,
     fresh: bool,
+    hosts: Spread | None,
 ) -> tuple[Run, int | None]:
     """Builds everything, takes up what is kept, and trains; returns the run and its best epoch."""
     options, data = experiment.training, experiment.data
@@ -93,12 +106,14 @@ def _fit(
     train_part = with_label_noise(train_part, options.label_noise, experiment.seed)
     steps = pipeline.steps(train_part, options.batch_size)
 
-    # ---- Network: backbone, what the methods put into it, head; over the same layers what is served.
+    # ---- Devices. Network: backbone, what the methods put into it, head; over the same layers what is served.
+    spread = choose(options, len(train_part), hosts)
     context = LabelContext(samples.label_names, samples.task, train_part.labels, options.epochs, experiment.seed)
-    classifier = build(experiment, context)
+    with spread.scope():
+        classifier = build(experiment, context)
     check_fits_memory(
         classifier.network,
-        min(options.batch_size, len(train_part)),
+        -(-min(options.batch_size, len(train_part)) // spread.replicas),
         training=True,
         title=experiment.name,
         advice="make data.image_size or training.batch_size smaller",
@@ -109,16 +124,18 @@ def _fit(
 
     # ---- Loss, optimizer, and what is measured after each epoch.
     objective = choose_objective(experiment, samples.task)
-    trainer = make_trainer(experiment, classifier, served, context, steps, objective)
+    trainer = make_trainer(experiment, classifier, served, context, steps, objective, spread)
     validation = Validation(experiment, samples.part("valid"), trainer, objective, threshold or 0.5)
     guests = [*load_callbacks(options.callbacks), *callbacks]
 
     # ---- The run's folder begins only here: an experiment that cannot be trained leaves none.
-    run = Run.start(experiment, root, fresh)
+    with spread.link.chief_first() if spread.link else nullcontext():
+        run = Run.start(experiment, root, fresh) if spread.chief else Run.of(experiment, root)
+    run.writes = spread.chief
     run.write_samples(samples)
     state = TrainingState(trainer, run)
     if state.load():
-        logger.info("going on from epoch %d of %d", state.epoch, options.epochs)
+        logger.info("going on after %s of %d", state.reached(), options.epochs)
         if state.stopped:
             logger.info("it had stopped for want of patience (training.patience), and stays so")
     methods = " + ".join(method.kind for method in experiment.applied_methods()) or "plain"
@@ -133,14 +150,16 @@ def _fit(
 
     # ---- Epochs, phase by phase: with a frozen backbone or not, small images first.
     followers = [
+        *([WholeBatch(trainer._flatten_layers())] if spread.strategy else []),
         EpochEnd(state, options, validation),
-        Board(run.files.logs, validation, pictures=experiment.evaluation.figures),
+        *([SaveWithin(state, options.save_every, steps)] if options.save_every else []),
+        *([Board(run.files.logs, validation, pictures=experiment.evaluation.figures)] if spread.chief else []),
         *guests,
         ShortLine((*task(samples.task).headline, validation.monitor)),
     ]
     try:
         with pipeline.naming_bad_images(samples, data.bands, data.value_range):
-            for until, frozen, size in phases(options, data.image_size):
+            for until, frozen, size in state.legs(phases(options, data.image_size)):
                 if state.stopped or state.epoch >= until:
                     continue
                 set_frozen(classifier, frozen, options.freeze_batch_norm)
@@ -151,19 +170,21 @@ def _fit(
                     batch_size=options.batch_size,
                     epochs=until,
                     start_epoch=state.epoch,
+                    start_step=state.step,
                     seed=experiment.seed,
                     augment=experiment.augment,
                     cache=data.cache,
                     **{**data.reading(), "image_size": size},
+                    share=spread.share,
                 )
                 trainer.fit(
-                    images,
+                    spread.batches(images),
                     initial_epoch=state.epoch,
                     epochs=until,
-                    steps_per_epoch=steps,
+                    steps_per_epoch=steps - state.step,
                     shuffle=False,
                     callbacks=followers,
-                    verbose="auto" if sys.stdout.isatty() else 2,
+                    verbose=("auto" if sys.stdout.isatty() else 2) if spread.chief else 0,
                 )
                 if trainer.stop_training and not state.stopped:
                     # Another package's callback has decided so; a resumed run must not go on behind its back.
@@ -172,7 +193,7 @@ def _fit(
     except KeyboardInterrupt:
         logger.info(
             "\ninterrupted; %s; run the same command again to go on",
-            f"{state.epoch} epochs are kept in {run.folder}" if state.epoch else "no epoch was finished yet",
+            f"{state.reached()} are kept in {run.folder}" if state.epoch or state.step else "no epoch was finished yet",
         )
         raise
     return run, state.best_epoch

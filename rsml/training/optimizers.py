@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
+from rsml.training.devices import summed
+
 if TYPE_CHECKING:
     from rsml.config import Training
 
@@ -63,7 +65,15 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {key: getattr(self, key) for key in keys}
 
 
-class _Grouped:
+class _Summing:
+    """Sums gradients over devices before anything else: a norm to clip by is that of the whole batch's gradient."""
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> Any:
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        return super().apply_gradients(zip(summed(gradients), variables, strict=True))  # type: ignore[misc]
+
+
+class _Grouped(_Summing):
     """Gives some variables a fraction of the rate, and decays weights but not biases and norms.
 
     `backbone_rate` is the backbone's fraction, 1 where it has none of its own. Keras's MultiOptimizer keeps one
@@ -77,6 +87,15 @@ class _Grouped:
         """Sets each variable's fraction of the rate and its decay, in the order of `build`."""
         self._rates, self._decays, self._decoupled = rates, decays, decoupled
 
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        # Keras's own would sum over the devices, each of which has the whole gradient and moves its own copies.
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(gradient, variable, learning_rate)
+
+    def _backend_increment_gradient_accumulators(self, grads: Any, acc_grads: Any) -> None:
+        for gradient, sum_so_far in zip(grads, acc_grads, strict=True):
+            sum_so_far.assign(sum_so_far + gradient)
+
     def finalize_variable_values(self, var_list: Any) -> None:
         """Leaves the weights as they are; Keras would put the average in their place whenever `fit` ends."""
 
@@ -88,6 +107,10 @@ class _Grouped:
         elif decay:
             gradient = gradient + decay * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
+
+
+class ScaledLoss(_Summing, keras.optimizers.LossScaleOptimizer):
+    """Loss scaling for float16, which skips a step on which any device overflows."""
 
 
 class GroupedAdam(_Grouped, keras.optimizers.Adam):

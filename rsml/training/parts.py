@@ -15,7 +15,8 @@ from rsml.methods.objectives import CrossEntropy, Objective, label_weights
 from rsml.methods.plain import Plain
 from rsml.models import Classifier, build_classifier, load_backbone
 from rsml.tasks import task
-from rsml.training.optimizers import make_optimizer
+from rsml.training.devices import ALONE, Spread
+from rsml.training.optimizers import ScaledLoss, make_optimizer
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
 from rsml.weights.network import continued
@@ -81,23 +82,26 @@ def make_trainer(
     context: LabelContext,
     steps: int,
     objective: Objective,
+    spread: Spread = ALONE,
 ) -> Trainer:
     """The model that `fit` drives, with its loss and its optimizer of `steps` an epoch."""
     options = experiment.training
     weights = label_weights(context.training_labels, context.task) if options.class_weights else None
     methods = experiment.applied_methods()
-    terms = [term for method in methods for term in method.terms(context)]
-    trainer = Trainer(classifier.network, objective.function(context.task, weights), terms, served)
+    with spread.scope():
+        terms = [term for method in methods for term in method.terms(context)]
+    trainer = Trainer(classifier.network, objective.function(context.task, weights), terms, served, spread)
     rate = options.backbone_rate
     if rate is None:
         rate = next((method.backbone_rate for method in methods if method.backbone_rate is not None), None)
     if rate is None:
         rate = 0.1 if classifier.backbone.pretrained else 1.0
     own_rates = {path: own for method in methods for path, own in method.rates(classifier.network).items()}
-    optimizer = make_optimizer(options, trainer.trainable_variables, depths(classifier), rate, steps, own_rates)
-    if options.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(trainer.trainable_variables)
+    with spread.scope():
+        optimizer = make_optimizer(options, trainer.trainable_variables, depths(classifier), rate, steps, own_rates)
+        if options.precision == "mixed_float16":
+            optimizer = ScaledLoss(optimizer)
+            optimizer.build(trainer.trainable_variables)
     trainer.optimizer = optimizer
     return trainer
 

@@ -14,6 +14,7 @@ from rsml.data.samples import Samples
 from rsml.evaluation.scalars import scalar_metrics
 from rsml.methods.objectives import NoObjective, Objective
 from rsml.tasks import task
+from rsml.training.hosts import gathered, own_rows
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
 
@@ -54,18 +55,20 @@ class Validation:
         else:
             self._check_monitor()
         data = experiment.data
-        self.images = pipeline.evaluation_dataset(
-            part, batch_size=experiment.evaluation.batch_size, cache=data.cache, **data.reading()
+        self.own = own_rows(trainer.spread, part)
+        self.images = len(self.own) and pipeline.evaluation_dataset(
+            self.own, batch_size=experiment.evaluation.batch_size, cache=data.cache, **data.reading()
         )
         outputs, served = trainer.network.output, trainer.served
-        names = ["logits", *(name for term in trainer.terms for name in term.watches)]
+        names = ["logits", *(name for term in trainer.terms for name in term.needs)]
         self.model = keras.Model(served.input, {**{name: outputs[name] for name in names}, "scores": served.output})
 
     def measure(self) -> dict[str, float]:
         """All validation metrics by name."""
         if not len(self.part):
             return {}
-        outputs = self.model.predict(self.images, verbose=0)
+        outputs = self.model.predict(self.images, verbose=0) if len(self.own) else {}
+        outputs = gathered(self.trainer.spread, outputs)
         self.scores = outputs["scores"]
         measured = scalar_metrics(self.part.labels, self.scores, self.part.task, self.threshold)
         if self.loss:

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A fault that the user can mend, told in one line.
+    """A fault that the user can mend, described in one line.
 
     The message names the file or option, says what was expected and what was found, and ends with what to do.
     The scripts print it without a traceback and exit with code 2. Line breaks, bytes that are no text and other

@@ -43,7 +43,7 @@ def replacing(path: str | Path, sync: bool = True, check: Callable[[Path], None]
         'whole'
     """
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.writing-{os.getpid()}@{HOST}{path.suffix}")
+    beside = _stand_in(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if sync:
@@ -65,6 +65,10 @@ def replacing(path: str | Path, sync: bool = True, check: Callable[[Path], None]
             # A full disk is the destination's, also where a copy names its source.
             fault.filename, fault.filename2 = str(path), None
         raise
+
+
+def _stand_in(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.writing-{os.getpid()}@{HOST}{path.suffix}")
 
 
 def remove_left_overs(files: Iterable[Path]) -> int | None:
@@ -151,21 +155,39 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def check_writable(path: str | Path) -> None:
-    """Refuses, before any work, a file that could not be written: a folder, no folder above it, too long, no rights."""
+def check_writable(path: str | Path, folder: bool | None = False) -> None:
+    """Refuses, before any work, what could not be written: of the wrong kind, under a file, too long, without rights.
+
+    Folders that are missing above it are made when it is written.
+
+    Args:
+        path: A file or folder.
+        folder: Which of the two it is to be; None: either.
+    """
+    if not str(path):
+        raise UserError(f"an empty name for a {'folder' if folder else 'file'} to write; give one")
     path = Path(path)
     try:
         if path.is_dir():
-            raise UserError(f"{path}: is a folder, expected a file to write; name a file in it")
+            if folder is False:
+                raise UserError(f"{path}: is a folder, expected a file to write; name a file in it")
+        elif path.exists() and (folder or not path.is_file()):
+            raise UserError(f"{path}: is no {'folder' if folder else 'plain file'}; name another place")
         above = next(parent for parent in path.absolute().parents if parent.exists())
-        if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
-            raise UserError(f"{path}: cannot be written ({above} allows none); name another place")
+        # A file is replaced by one that is written beside it, so its folder must allow that.
+        place = path if path.is_dir() else above
+        if not above.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"{path}: cannot be written ({place} allows none); name another place")
+        longest = os.pathconf(above, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+        beside = "" if folder else _stand_in(path).name
+        if any(len(os.fsencode(part)) > longest for part in (*path.parts, beside)):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         with contextlib.suppress(FileNotFoundError):
             os.lstat(path)  # says what is wrong with a name
     except ValueError:
         raise UserError(f"{str(path)!r}: no name for a file; leave out the NUL in it") from None
     except OSError as error:
-        raise UserError(f"{str(path)[:80]}: cannot be written ({error.strerror}); name another file") from None
+        raise UserError(f"{str(path)[:80]}: cannot be written ({error.strerror}); name another") from None
 
 
 def remove(path: Path) -> None:

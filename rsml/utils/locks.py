@@ -46,7 +46,7 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
         >>> with lock(tempfile.mkdtemp(), "training"): pass
     """
     path = Path(folder) / LOCK
-    was_there = path.parent.is_dir()
+    made = [one for one in (path.parent, *path.parent.parents) if not one.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     number = _take(path)
     try:
@@ -58,8 +58,8 @@ def lock(folder: str | Path, work: str) -> Iterator[None]:
         # Removed while it is held: whoever waits for this very file finds that it is gone and asks again.
         with contextlib.suppress(OSError):
             os.unlink(path)
-            if not was_there:
-                path.parent.rmdir()  # unless something came into it
+            for one in made:
+                one.rmdir()  # unless something came into it
         os.close(number)
 
 

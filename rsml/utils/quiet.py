@@ -1,20 +1,32 @@
 """Start TensorFlow without its start-up notes, which no setting silences since 2.17: for commands alone."""
 
+import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import TypeVar
 
 from rsml.utils.packages import require
+from rsml.utils.virtual_devices import split_cpu
+
+T = TypeVar("T")
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(first: Callable[[], T] = lambda: None) -> T:  # type: ignore[assignment, return-value]
     """Imports and starts TensorFlow with the process's error stream held back; shows it if that fails.
 
     A user who sets TF_CPP_MIN_LOG_LEVEL has decided what to see and is left alone.
+
+    Args:
+        first: What has to be done before TensorFlow's first operation.
+
+    Returns:
+        What `first` has returned.
     """
     require("tensorflow")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
-        return
+        return first()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
     kept = os.dup(2)
@@ -23,6 +35,9 @@ def start_tensorflow() -> None:
         try:
             import tensorflow as tf
 
+            logging.getLogger("tensorflow").setLevel(logging.WARNING)
+            split_cpu()
+            made = first()
             # The first operation looks for devices, with notes of its own.
             tf.constant(0)
         except BaseException:
@@ -32,3 +47,4 @@ def start_tensorflow() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    return made

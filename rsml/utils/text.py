@@ -1,4 +1,6 @@
-"""Words for people: a number with its noun, and an exception in a line."""
+"""Words for people: a number with its noun, some of many names, and an exception in a line."""
+
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -9,6 +11,17 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         ('1 image', '2 images', '2 classes')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some(names: Sequence[str], limit: int = 4) -> str:
+    """The first names, and how many more there are.
+
+    Examples:
+        >>> some(["sand", "sea", "trees"], 2)
+        'sand, sea and 1 more'
+    """
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def in_a_line(error: BaseException, limit: int = 200) -> str:

@@ -129,15 +129,15 @@ def _activation(layer: Any) -> str | None:
 
 
 def _task(title: str, activation: str | None, given: Task | None) -> Task:
-    told = _TASKS.get(activation or "")
-    task = told or given
+    found = _TASKS.get(activation or "")
+    task = found or given
     if task is None:
         raise UserError(
             f"{title} ends in no softmax or sigmoid, so its outputs are taken for logits; say with --task whether they "
             "are single-label (softmax) or multi-label (sigmoid)"
         )
-    if told and given and told != given:
-        raise UserError(f"{title} ends in a {activation}, so it is {told}; leave out --task {given}")
+    if found and given and found != given:
+        raise UserError(f"{title} ends in a {activation}, so it is {found}; leave out --task {given}")
     return task
 
 

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 
 from rsml.utils.errors import UserError
-from rsml.utils.guard import reason_of
 from rsml.utils.guard.faults import Refusal
 from rsml.utils.guard.hdf5_files import open_hdf5, read_array
+from rsml.utils.text import in_a_line
 from rsml.weights.arrays import attribute_names
 
 # Layers whose options and weights mean today what they meant then. Nothing else is ever built from an old file.
@@ -83,7 +83,7 @@ def _as_old_model(path: Path) -> Iterator[None]:
     except Exception as error:
         # Where the config or the groups are not as Keras writes them, nearly anything may be missing.
         raise UserError(
-            f"{path} is damaged or no model of Keras 2: {type(error).__name__}: {reason_of(error)}"
+            f"{path} is damaged or no model of Keras 2: {type(error).__name__}: {in_a_line(error)}"
         ) from None
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from rsml.utils.errors import UserError
+from rsml.utils.text import some
 from rsml.weights.arrays import find_weights, read_weights, snake_case
 from rsml.weights.pairing import (
     Target,
@@ -22,7 +23,7 @@ from rsml.weights.pairing import (
     pick_bands,
     targets_of,
 )
-from rsml.weights.report import LoadReport, some
+from rsml.weights.report import LoadReport
 from rsml.weights.source_layer import SourceLayer
 
 

@@ -14,10 +14,11 @@ from keras.src.backend.common import global_state
 from keras.src.legacy.saving import saving_utils
 
 from rsml.utils.errors import UserError
-from rsml.utils.guard import Damaged, ZipReader, parse_json, reason_of
+from rsml.utils.guard import Damaged, ZipReader, parse_json
 from rsml.utils.guard.faults import as_damaged
 from rsml.utils.guard.hdf5_files import open_hdf5
 from rsml.utils.guard.memory import check_fits_memory
+from rsml.utils.text import in_a_line
 from rsml.weights.arrays import CONFIG, WEIGHTS, check_finite, find_weights
 from rsml.weights.keras2 import build_legacy, is_legacy, load_legacy
 from rsml.weights.screen import screen
@@ -87,7 +88,7 @@ def _load(path: Path, config: dict[str, Any], trust: bool) -> keras.Model:
                 f"{path} was saved by Keras {writer}, which writes options that Keras {keras.__version__} does not "
                 "know; load it with that version."
             ) from None
-        raise UserError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason_of(error)}") from None
+        raise UserError(f"{path} cannot be loaded by Keras {keras.__version__}: {in_a_line(error)}") from None
 
 
 def check_container(path: Path) -> None:

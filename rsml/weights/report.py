@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rsml.utils.text import some
+
 
 @dataclass
 class LoadReport:
@@ -67,9 +69,3 @@ class LoadReport:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count}"
-
-
-def some(names: list[str], limit: int = 4) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -21,7 +21,7 @@ def runs(multilabel_csv, tmp_path_factory):
         name="seed0",
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         training=Training(epochs=1, batch_size=8),
-        evaluation=Evaluation(figures=False, resamples=0),
+        evaluation=Evaluation(figures=False, page=False, resamples=0),
     )
     return [train(override(experiment, [f"seed={seed}", f"name=seed{seed}"])[0], root=root) for seed in (0, 1)]
 
@@ -67,7 +67,7 @@ def test_runs_of_other_data_are_refused(runs, scene_folder, tmp_path):
         name="other",
         data=Data(source=str(scene_folder), task="single-label", image_size=32, fractions=(50, 25, 25)),
         training=Training(epochs=1, batch_size=8),
-        evaluation=Evaluation(figures=False, resamples=0),
+        evaluation=Evaluation(figures=False, page=False, resamples=0),
     )
     run = train(other, root=tmp_path)
     with pytest.raises(UserError, match="other images, labels or parts"):

@@ -19,7 +19,8 @@ from rsml.comparison import beside
 from rsml.comparison.beside import set_beside
 from rsml.comparison.grid import _plan, grid
 from rsml.comparison.paired import compare_runs
-from rsml.config import Data, Experiment, read_experiment
+from rsml.config import Data, Experiment
+from rsml.config_files import read_experiment
 from rsml.data.readers import read_samples
 from rsml.graph import cooccurrence, threshold_graph
 from rsml.layers import ScenePredictions

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from rsml.comparison.apart import measure_apart
-from rsml.comparison.grid import Comparison, compare, grid, table, train_and_measure
+from rsml.comparison.grid import Comparison, compare, grid, grid_table, train_and_measure
 from rsml.config import Data, Experiment, Training
 from rsml.utils.errors import UserError
 
@@ -23,13 +23,13 @@ def test_the_table_is_mean_deviation_and_paired_difference():
 
 def test_a_seed_that_one_variant_lacks_is_left_out_of_the_difference():
     runs = pd.DataFrame({"variant": ["a", "b", "b"], "seed": [0, 0, 1], "accuracy": [0.5, 0.6, 0.9]})
-    assert table(runs, ["accuracy"])[1][1] == ["b", "2", "75.00 ± 21.21", "+10.00"]
+    assert grid_table(runs, ["accuracy"])[1][1] == ["b", "2", "75.00 ± 21.21", "+10.00"]
 
 
 def test_an_unknown_metric_names_the_nearest():
     runs = pd.DataFrame({"variant": ["a"], "seed": [0], "accuracy": [0.5]})
     with pytest.raises(UserError, match=r"--metric acuracy.*did you mean 'accuracy'"):
-        table(runs, ["acuracy"])
+        grid_table(runs, ["acuracy"])
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def experiment(multilabel_csv):
         name="any",
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         training=Training(epochs=1, batch_size=8),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 
@@ -100,7 +100,7 @@ def test_each_run_has_a_process_of_its_own_and_a_complete_one_none(experiment, t
     pd.testing.assert_frame_equal(first.runs, again.runs)
 
 
-def test_a_process_that_fails_is_told_with_its_run(experiment, tmp_path):
+def test_a_process_that_fails_is_reported_with_its_run(experiment, tmp_path):
     broken = experiment.model_copy(update={"name": "gone", "data": Data(source="nowhere")})
     with pytest.raises(UserError, match=r"gone: nowhere: no such file or folder"):
         measure_apart(broken, tmp_path, "test", False)
@@ -148,4 +148,4 @@ def test_a_curve_needs_numbers(experiment, tmp_path):
 
 def test_what_is_counted_in_nats_is_not_shown_as_a_percentage():
     runs = pd.DataFrame({"variant": ["a"], "seed": [0], "kl_divergence": [0.25], "dominant_accuracy": [0.5]})
-    assert table(runs, ["kl_divergence", "dominant_accuracy"])[1][0] == ["a", "1", "0.25", "", "50.00", ""]
+    assert grid_table(runs, ["kl_divergence", "dominant_accuracy"])[1][0] == ["a", "1", "0.25", "", "50.00", ""]

@@ -63,13 +63,13 @@ def test_known_sets_have_their_published_sizes(name, task, labels, images):
     assert known.source.count("http") and known.terms and known.citation
 
 
-def test_names_are_found_in_any_spelling_and_the_nearest_is_told():
+def test_names_are_found_in_any_spelling_and_the_nearest_is_suggested():
     assert catalog.find("ucm_ml").name == "UC Merced-ML" and catalog.find("resisc45").name == "NWPU-RESISC45"
     with pytest.raises(UserError, match="the nearest is 'AID-ML'"):
         catalog.find("AIDD-ML")
 
 
-def test_recognise_tells_sets_of_the_same_labels_apart():
+def test_recognise_distinguishes_sets_of_the_same_labels():
     labels = catalog.find("AID-ML").labels
     assert catalog.recognise(labels, "multi-label", ["airport", "storagetanks"]).name == "AID-ML"
     assert catalog.recognise(labels, "multi-label", ["agricultural", "golfcourse"]).name == "UC Merced-ML"

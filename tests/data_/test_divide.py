@@ -272,7 +272,7 @@ def tree(tmp_path) -> Path:
     return tmp_path / "source"
 
 
-def test_duplicates_are_told_by_their_pixels(tree):
+def test_duplicates_are_found_by_their_pixels(tree):
     samples = read_samples(tree)
     groups = duplicate_groups(samples, threads=2)
     names = dict(zip(samples.paths, groups, strict=True))
@@ -327,7 +327,7 @@ def test_png_holds_the_same_pixels(tree, tmp_path):
     assert (np.asarray(Image.open(copy)) == expected).all()
 
 
-def test_names_that_would_collide_are_told_apart(tmp_path):
+def test_names_that_would_collide_are_kept_apart(tmp_path):
     for number, folder in enumerate(("one/field", "two/field", "one/harbor", "two/harbor")):
         for image in range(3):
             path = tmp_path / "source" / folder / f"{image}.png"
@@ -532,7 +532,7 @@ def test_split_table_counts_and_shares():
 # The door
 
 
-def test_door_divides_and_tells_faults_in_one_line(tree, tmp_path, capsys):
+def test_door_divides_and_reports_faults_in_one_line(tree, tmp_path, capsys):
     from rsml.cli.main import main
 
     def door(*arguments: object) -> int:

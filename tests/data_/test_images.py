@@ -265,7 +265,7 @@ def test_sixteen_bits_of_the_full_range(form):
     np.testing.assert_array_equal(decode_bytes(grey)[1:], GREY_AS_RGB[1:])
 
 
-def test_sixteen_bits_of_a_part_of_the_range_are_stretched_and_said_once(caplog):
+def test_sixteen_bits_of_a_part_of_the_range_are_stretched_and_logged_once(caplog):
     images._said.clear()
     reflectance = (picture().astype(np.uint16) * 12 + 300).astype(np.uint16)  # like Sentinel-2
     low, high = np.percentile(reflectance, (2, 98))

@@ -193,7 +193,7 @@ def test_class_names_keep_their_brackets(tmp_path):
 # Spelling
 
 
-def test_columns_in_other_spelling_and_order_are_matched_and_said_once(tmp_path, caplog):
+def test_columns_in_other_spelling_and_order_are_matched_and_logged_once(tmp_path, caplog):
     shutil.copytree(SETS / "ucm_ml", tmp_path / "set")
     file = tmp_path / "set" / "LandUse_Multilabeled.txt"
     header, *rows = [line.split("\t") for line in file.read_text().splitlines()]
@@ -324,7 +324,7 @@ def table_of(tmp_path: Path, text: str) -> Path:
     return tmp_path
 
 
-def test_duplicate_rows_that_agree_are_dropped_and_said(tmp_path, caplog):
+def test_duplicate_rows_that_agree_are_dropped_and_logged(tmp_path, caplog):
     source = table_of(tmp_path, "path,x,y\na,1,0\nb,1,1\na.png,1,0\nc,0,0\n")
     assert len(read_samples(source)) == 3
     assert any("1 rows repeat" in record.message for record in caplog.records)

@@ -81,7 +81,7 @@ def test_fingerprint_sees_every_column_but_not_the_root(changes):
         ({"task": "both"}, "'both'"),
     ],
 )
-def test_faults_of_the_user_are_told(changes, message):
+def test_faults_of_the_user_are_one_line(changes, message):
     with pytest.raises(UserError, match=message):
         table(**changes)
 

@@ -138,7 +138,7 @@ def test_the_interval_of_average_precision_is_moved_by_twice_its_bias():
     assert (found.low, found.high) == pytest.approx(tuple(expected))
 
 
-def test_task_is_told_from_labels_and_name():
+def test_task_follows_from_labels_and_name():
     labels, scores = singlelabel_part()
     one_hot = np.eye(7, dtype=int)[labels]
     by_shape = bootstrap_interval(labels, scores, "macro_f1", resamples=5)

@@ -4,7 +4,7 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from rsml.evaluation.neighbors import largest, unit
-from rsml.retrieval import knn_f1, knn_scores, nearest
+from rsml.retrieval import knn_f1, knn_scores, nearest_rows
 from rsml.utils.errors import UserError
 
 
@@ -27,7 +27,7 @@ def brute(bank, queries, k):
 @pytest.mark.parametrize("bank_block", [7, 64, 10_000])
 def test_nearest_equals_a_whole_sort_whatever_the_blocks(k, bank_block):
     bank, queries = vectors(0, 501), vectors(1, 33)
-    rows, distances = nearest(bank, queries, k, query_block=10, bank_block=bank_block)
+    rows, distances = nearest_rows(bank, queries, k, query_block=10, bank_block=bank_block)
     expected, cosine = brute(bank, queries, k)
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_allclose(distances, np.sqrt(2 - 2 * cosine), rtol=1e-5)
@@ -44,23 +44,25 @@ def test_largest_finds_the_largest_in_groups_and_beyond_them():
 
 def test_scale_and_precision_of_the_bank_do_not_matter():
     bank, queries = vectors(3, 100), vectors(4, 9)
-    rows, _ = nearest(bank, queries, 4)
-    scaled, _ = nearest(bank * np.linspace(0.1, 50, 100, dtype=np.float32)[:, None], queries * 7, 4)
+    rows, _ = nearest_rows(bank, queries, 4)
+    scaled, _ = nearest_rows(bank * np.linspace(0.1, 50, 100, dtype=np.float32)[:, None], queries * 7, 4)
     np.testing.assert_array_equal(rows, scaled)
     halves = bank.astype(np.float16)
-    np.testing.assert_array_equal(nearest(halves, queries, 4)[0], nearest(halves.astype(np.float32), queries, 4)[0])
+    np.testing.assert_array_equal(
+        nearest_rows(halves, queries, 4)[0], nearest_rows(halves.astype(np.float32), queries, 4)[0]
+    )
 
 
 def test_own_image_is_passed_over():
     bank = vectors(5, 40)
     own = np.arange(40)
-    rows, distances = nearest(bank, bank, 3, own=own, bank_block=16)
+    rows, distances = nearest_rows(bank, bank, 3, own=own, bank_block=16)
     assert not (rows == own[:, None]).any() and (distances > 0).all()
-    whole, _ = nearest(bank, bank, 4)
+    whole, _ = nearest_rows(bank, bank, 4)
     np.testing.assert_array_equal(whole[:, 0], own)
     np.testing.assert_array_equal(whole[:, 1:], rows)
     some = np.where(own < 20, own, -1)
-    np.testing.assert_array_equal(nearest(bank, bank, 3, own=some)[0][20:], whole[20:, :3])
+    np.testing.assert_array_equal(nearest_rows(bank, bank, 3, own=some)[0][20:], whole[20:, :3])
 
 
 @pytest.mark.parametrize("weights", ["distance", "uniform"])
@@ -88,24 +90,24 @@ def test_fewer_images_than_k_all_vote():
 
 def test_a_zero_vector_is_at_equal_distance_from_all():
     bank = np.vstack([np.zeros(8), vectors(12, 3)])
-    rows, distances = nearest(bank, np.zeros((1, 8)), 4)
+    rows, distances = nearest_rows(bank, np.zeros((1, 8)), 4)
     assert np.isfinite(distances).all() and rows.shape == (1, 4)
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda b: nearest(b[:1], b[:1], 10, own=[0]), "an archive of 1 leaves no neighbour"),
-        (lambda b: nearest(b[:0], b, 10), "at least one image"),
-        (lambda b: nearest(b, b[:, :4], 10), "have 8 values, the queries' 4"),
-        (lambda b: nearest(b, b, 0), "k is 0"),
-        (lambda b: nearest(b, b, 1, own=[99] * 6), "own must name one of 6 rows"),
-        (lambda b: nearest(np.where(b > 1, np.nan, b), b, 1), "hold NaN or infinity"),
-        (lambda b: nearest(b, b * np.float32(np.inf), 1), "hold NaN or infinity"),
+        (lambda b: nearest_rows(b[:1], b[:1], 10, own=[0]), "an archive of 1 leaves no neighbour"),
+        (lambda b: nearest_rows(b[:0], b, 10), "at least one image"),
+        (lambda b: nearest_rows(b, b[:, :4], 10), "have 8 values, the queries' 4"),
+        (lambda b: nearest_rows(b, b, 0), "k is 0"),
+        (lambda b: nearest_rows(b, b, 1, own=[99] * 6), "own must name one of 6 rows"),
+        (lambda b: nearest_rows(np.where(b > 1, np.nan, b), b, 1), "hold NaN or infinity"),
+        (lambda b: nearest_rows(b, b * np.float32(np.inf), 1), "hold NaN or infinity"),
         (lambda b: knn_scores(b, np.ones((5, 2)), b), "holds 6 images, its labels have shape"),
         (lambda b: knn_scores(b, np.ones((6, 2)), b, weights="cubic"), "KNN weights are 'cubic'"),
     ],
 )
-def test_faults_are_told(call, words):
+def test_faults_are_one_line(call, words):
     with pytest.raises(UserError, match=words):
         call(vectors(13, 6))

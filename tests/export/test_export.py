@@ -11,11 +11,11 @@ from rsml.cli.export import CHOICES
 from rsml.cli.main import main as rsml
 from rsml.config import Data, Experiment, Training
 from rsml.export import formats
-from rsml.export.exporting import TOLERANCE, Check, export, gather_images, table
+from rsml.export.exporting import TOLERANCE, Check, checks_table, export, gather_images
 from rsml.export.portable import PortableSIGNA, kept_in_float, portable
 from rsml.layers import (
     SIGNA,
-    AdaptivePool,
+    AdaptiveAveragePool,
     Companion,
     LabelGraphClassifier,
     LayerScale,
@@ -131,7 +131,7 @@ def test_every_format_of_a_multi_label_model_with_signa(tmp_path):
     assert sizes["savedmodel"] == sum(
         part.stat().st_size for part in (tmp_path / "out" / "saved_model").rglob("*") if part.is_file()
     )
-    printed = table(checks, "multi-label")
+    printed = checks_table(checks, "multi-label")
     assert printed.count("\n") == 8 and "tflite-int8" in printed and "100.00 %" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "labels.txt", "model-float16.tflite", "model-int8.tflite", "model.json", "model.onnx", "model.tflite",
@@ -147,7 +147,7 @@ def attentive(x):
     tokens = MapToTokens()([tokens, WindowAttention(2, window=3, shift=1)(TokensToMap()([tokens, patches]))])
     x = WindowAttention(2, window=4, shift=2, cosine=True)(TokensToMap()([tokens, patches]))
     x = keras.layers.Activation("gelu")(LayerScale(0.5)(x))
-    return AdaptivePool(5)(MergeNeighbors()(x))
+    return AdaptiveAveragePool(5)(MergeNeighbors()(x))
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def run(multilabel_csv, tmp_path_factory):
         name="wet",
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         training=Training(epochs=1, batch_size=8),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
     return train(experiment, root=tmp_path_factory.mktemp("checkpoint"))
 
@@ -255,7 +255,7 @@ def test_a_run_is_checked_on_its_test_part_and_calibrated_on_its_training_part(r
     np.testing.assert_array_equal(checked[0], decode(samples.part("test").files[0]))
 
 
-def test_the_command_prints_the_table_and_the_exit_code_tells_a_failure(run, capsys, monkeypatch):
+def test_the_command_prints_the_table_and_the_exit_code_shows_a_failure(run, capsys, monkeypatch):
     assert rsml(["export", str(run.folder), "--formats", "tflite", "--images", "5"]) == 0
     said = capsys.readouterr().out
     assert "largest diff." in said and "model.tflite" in said and "checked on 5 images" in said
@@ -318,5 +318,5 @@ def test_the_command_offers_every_format():
 
 
 def test_keras_itself_has_no_differences_in_the_table():
-    row = table([Check("keras", "best.keras", 2_500_000, 0.0, 0.0, 1.0, 3.25)], "single-label").splitlines()[-1]
+    row = checks_table([Check("keras", "best.keras", 2_500_000, 0.0, 0.0, 1.0, 3.25)], "single-label").splitlines()[-1]
     assert row.split() == ["keras", "best.keras", "2.50", "3.2"]

@@ -23,13 +23,13 @@ def test_shared_labels_are_marked_and_frames_say_whether_there_are_any():
     assert asked.get_position().x1 < first.get_position().x0 < second.get_position().x0
 
 
-def test_without_labels_nothing_is_said_of_them():
+def test_without_labels_none_are_written():
     figure = contact_sheet([(Tile(PIXELS, "query"), [Tile(PIXELS, "1", ["sand"])])])
     assert to_hex(figure.axes[1].spines["top"].get_edgecolor()) == GREY
     assert GREEN not in marks(figure.axes[1]).values()
 
 
-def test_rows_do_not_overlap_and_an_unreadable_image_is_said():
+def test_rows_do_not_overlap_and_an_unreadable_image_is_marked():
     many = [Tile(PIXELS, str(rank), [f"label {n}" for n in range(12)]) for rank in range(3)]
     figure = contact_sheet([(Tile(PIXELS, "a"), many), (Tile(None, "b"), many[:1])])
     upper, lower = figure.axes[1], figure.axes[4]

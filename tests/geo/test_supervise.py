@@ -194,7 +194,7 @@ def test_what_is_wrong_with_a_map_is_one_line(tmp_path, tiles, classes, capsys):
     assert "known: corine" in fails(capsys, tiles, "--classes", "x", "--land-cover", nlcd)
 
 
-def test_a_map_that_names_no_datum_is_used_and_said(tmp_path, tiles, classes, caplog):
+def test_a_map_that_names_no_datum_is_used_and_logged(tmp_path, tiles, classes, caplog):
     wkt = (
         'PROJCS["UTM Zone 12, Northern Hemisphere",GEOGCS["GRS 1980",DATUM["unknown",SPHEROID["GRS80",6378137,'
         '298.257222101]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],'

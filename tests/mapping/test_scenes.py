@@ -93,7 +93,7 @@ def test_bands_and_range_are_read_from_text(checkpoint, tmp_path, capsys):
         assert re.match(f"error: {option}: .*expected", capsys.readouterr().err)
 
 
-def test_map_options_without_a_scene_are_said_to_do_nothing(checkpoint, tmp_path, caplog):
+def test_map_options_without_a_scene_are_reported_to_do_nothing(checkpoint, tmp_path, caplog):
     caplog.set_level("INFO")
     write(tmp_path / "scene.tif", noise(40, 40))
     assert run(checkpoint, "scene.tif", "--window", 20) == 0

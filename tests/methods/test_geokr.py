@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import rsml.training.epoch_end
-from rsml.config import Augment, Data, Experiment, Training, load_config, override
+from rsml.config import Augment, Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.data.pipeline import training_dataset
 from rsml.data.source import load_samples
 from rsml.methods import GeoKR
 from rsml.methods.objectives import CrossEntropy
 from rsml.training.loop import build, precision, train
 from rsml.utils.errors import UserError
+from tests.methods.resuming import check_that_a_stop_is_made_good
 from tests.methods.steps import CONTEXT, IMAGES, built
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def experiment(share_table):
         data=Data(source=str(share_table), image_size=32),
         methods=GeoKR(update_steps=(1, 3), alpha=0.8),
         training=Training(epochs=3, batch_size=7, schedule="constant"),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 
@@ -126,23 +127,7 @@ def test_the_teacher_moves_when_the_schedule_says_so():
 
 
 def test_a_stop_in_the_middle_of_an_epoch_is_made_good_teacher_included(experiment, whole, tmp_path, monkeypatch):
-    real = rsml.training.epoch_end.EpochEnd.on_train_batch_end
-
-    def stop_in_the_second(self, batch, logs=None):
-        real(self, batch, logs)
-        if self.epoch == 1 and batch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(rsml.training.epoch_end.EpochEnd, "on_train_batch_end", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        train(experiment, root=tmp_path)
-    monkeypatch.undo()
-    run = train(experiment, root=tmp_path)
-    with np.load(whole.files.state) as first, np.load(run.files.state) as second:
-        assert first.files == second.files
-        for name in first.files:
-            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert run.files.history.read_text() == whole.files.history.read_text()
+    check_that_a_stop_is_made_good(experiment, whole, tmp_path, monkeypatch)
 
 
 def test_the_state_has_both_networks_and_the_product_only_the_student(experiment, whole):
@@ -156,7 +141,7 @@ def test_the_state_has_both_networks_and_the_product_only_the_student(experiment
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_history_tells_both_losses_and_how_far_the_shares_are(whole):
+def test_the_history_has_both_losses_and_how_far_the_shares_are(whole):
     history = pd.read_csv(whole.files.history)
     np.testing.assert_allclose(history["loss"], history["objective"] + history["consistency"], rtol=1e-4)
     assert (history["val_kl_divergence"] > 0).all() and history["val_dominant_accuracy"].between(0, 1).all()

@@ -10,7 +10,8 @@ import tensorflow as tf
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsRegressor
 
-from rsml.config import Data, Experiment, Training, load_config, override
+from rsml.config import Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.data.pipeline import evaluation_dataset
 from rsml.methods import GRN, LabelContext
 from rsml.models import load_backbone
@@ -18,6 +19,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.retrieval.embedding import Embedder
 from rsml.training.loop import train
 from rsml.utils.errors import UserError
+from tests.methods.resuming import check_that_a_stop_is_made_good, state_of
 from tests.methods.steps import CONTEXT, IMAGES, LABELS, built, saved_and_loaded, trained
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +32,7 @@ def experiment(multilabel_csv):
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         methods=GRN(dim=8, momentum_steps={0.6: 0.8}),
         training=Training(epochs=3, batch_size=7, schedule="constant", monitor="knn_samples_f1"),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
 
 
@@ -38,11 +40,6 @@ def experiment(multilabel_csv):
 def whole(experiment, tmp_path_factory):
     """The experiment, trained without a stop."""
     return train(experiment, root=tmp_path_factory.mktemp("whole"))
-
-
-def state_of(run):
-    with np.load(run.files.state) as kept:
-        return {name: kept[name] for name in kept.files}
 
 
 def memory_of(run):
@@ -74,25 +71,7 @@ def test_three_steps_of_the_term_equal_the_published_code():
 
 
 def test_a_stop_in_the_middle_of_an_epoch_is_made_good_memory_included(experiment, whole, tmp_path, monkeypatch):
-    import rsml.training.epoch_end
-
-    real = rsml.training.epoch_end.EpochEnd.on_train_batch_end
-
-    def stop_in_the_second(self, batch, logs=None):
-        real(self, batch, logs)
-        if self.epoch == 1 and batch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(rsml.training.epoch_end.EpochEnd, "on_train_batch_end", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        train(experiment, root=tmp_path)
-    monkeypatch.undo()
-    run = train(experiment, root=tmp_path)
-    first, second = state_of(whole), state_of(run)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert run.files.history.read_text() == whole.files.history.read_text()
+    check_that_a_stop_is_made_good(experiment, whole, tmp_path, monkeypatch)
 
 
 def test_the_memory_is_in_the_state_and_not_in_the_model(whole):

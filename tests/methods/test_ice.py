@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsml.config import Data, Experiment, load_config, override
+from rsml.config import Data, Experiment, override
+from rsml.config_files import load_config
 from rsml.data.samples import SPLITS
 from rsml.data.source import load_samples
 from rsml.methods import ICE, LabelContext

@@ -41,7 +41,7 @@ def test_it_trains_and_the_saved_model_needs_nothing_else(methods, multilabel_cs
             data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
             methods=methods,
             training=Training(epochs=1, batch_size=12),
-            evaluation={"figures": False, "resamples": 0},
+            evaluation={"figures": False, "page": False, "resamples": 0},
         ),
         root=tmp_path,
     )

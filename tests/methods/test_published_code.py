@@ -112,7 +112,7 @@ def test_the_last_epoch_is_tested_at_the_logit_one_half(multilabel_csv, tmp_path
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         model={"published_code": True},
         training=Training(epochs=3, batch_size=12, learning_rate=1e-6, schedule="constant"),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
     run = train(experiment, root=tmp_path)
     best, last = (keras.models.load_model(path) for path in (run.files.best, run.files.last))

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsml.config import Data, Experiment, Training, load_config, override
+from rsml.config import Data, Experiment, Training, override
+from rsml.config_files import load_config
 from rsml.methods import R4C
 from rsml.training.loop import train
 from rsml.utils.errors import UserError
@@ -94,7 +95,7 @@ def test_it_learns_single_label_data_and_logs_each_summand(scene_folder, tmp_pat
             data=Data(source=str(scene_folder), task="single-label", image_size=32, fractions=(50, 25, 25)),
             methods="r4c",
             training=Training(epochs=6, batch_size=17, learning_rate=2e-3),
-            evaluation={"figures": False, "resamples": 0},
+            evaluation={"figures": False, "page": False, "resamples": 0},
         ),
         root=tmp_path,
     )

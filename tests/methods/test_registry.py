@@ -52,7 +52,7 @@ def test_the_guides_method_is_short_trains_and_is_read_again(outside, multilabel
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         methods=outside,
         training=Training(epochs=1, batch_size=12),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
     experiment = override(experiment, ["methods.ChannelGain.strength=0.25"])[0]
     assert experiment.methods[0].strength == 0.25

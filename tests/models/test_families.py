@@ -138,7 +138,7 @@ def test_token_networks_train_with_the_methods(family, name, methods, multilabel
         model=Model(backbone=name),
         methods=methods,
         training=Training(epochs=1, batch_size=8),
-        evaluation=Evaluation(figures=False, resamples=0),
+        evaluation=Evaluation(figures=False, page=False, resamples=0),
     )
     run = train(experiment, root=tmp_path)
     assert np.isfinite(run.read_history()["loss"]).all()

@@ -14,7 +14,7 @@ def run(multilabel_csv, tmp_path_factory):
         name="wet",
         data=Data(source=str(multilabel_csv), task="multi-label", image_size=32),
         training=Training(epochs=4, batch_size=4, learning_rate=2e-3),
-        evaluation={"figures": False, "resamples": 0},
+        evaluation={"figures": False, "page": False, "resamples": 0},
     )
     return train(experiment, root=tmp_path_factory.mktemp("checkpoint"))
 

@@ -48,7 +48,7 @@ def test_json_lines_hold_what_the_table_holds(run, scene_folder, capsys):
     assert "1 image labelled" in said.err
 
 
-def test_which_run_is_used_is_said(run, scene_folder, capsys, monkeypatch, caplog):
+def test_which_run_is_used_is_printed(run, scene_folder, capsys, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.chdir(run.folder.parent.parent)
     monkeypatch.setattr("rsml.run.Run.newest", classmethod(lambda cls: cls.open(run.folder)))
@@ -98,7 +98,7 @@ def test_the_pictures_of_a_run_are_no_photographs(run, scene_folder, tmp_path):
     assert len(pd.read_csv("predictions.csv")) == 1
 
 
-def test_a_list_is_read_from_stdin_and_exit_code_3_tells_of_bad_images(run, scene_folder):
+def test_a_list_is_read_from_stdin_and_exit_code_3_means_bad_images(run, scene_folder):
     listed = f"{scene_folder}/sand/sand00.png\n{scene_folder}/no such.png\n"
     done = subprocess.run(
         [sys.executable, str(ROOT / "predict.py"), str(run.folder), "-", "--json"],
@@ -121,7 +121,7 @@ def test_a_model_of_another_hand_asks_for_class_names(foreign, scene_folder, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_with_labelled_data_nothing_need_be_told(foreign, scene_folder, capsys):
+def test_labelled_data_need_no_class_names(foreign, scene_folder, capsys):
     assert call("predict", foreign, "--data", scene_folder, "--plain") == 0
     said = capsys.readouterr().out
     table = pd.read_csv("predictions.csv")
@@ -154,7 +154,7 @@ def test_the_quick_start_of_the_ice_authors_is_literal(foreign, scene_folder, tm
     assert "2 checkpoint files; name one: rsml predict checkpoint/NasNet.h5" in capsys.readouterr().err
 
 
-def test_what_is_said_of_an_ice_file_stays_out_of_the_results(foreign, scene_folder, monkeypatch, capsys):
+def test_what_is_logged_of_an_ice_file_stays_out_of_the_results(foreign, scene_folder, monkeypatch, capsys):
     scaling = keras.models.load_model(foreign)
     model = keras.Sequential([keras.Input((32, 32, 3)), *scaling.layers[1:]])  # takes pixels / 255
     model.save("ice.h5")
@@ -178,7 +178,7 @@ def test_images_are_printed_plainly_in_order(ours, scene_folder, capsys):
     assert call("predict", ours, *images, "--plain", "--json") == 2
 
 
-def test_what_a_model_was_told_is_kept_in_a_converted_one(foreign, ours, scene_folder, capsys):
+def test_a_converted_model_keeps_its_class_names(foreign, ours, scene_folder, capsys):
     again = SceneModel.load(ours)
     images = np.stack([decode(path) for path in sorted(scene_folder.glob("*/*0.png"))])
     theirs = keras.models.load_model(foreign).predict(images.astype("float32"), verbose=0)

@@ -8,7 +8,7 @@ from rsml.prediction.scene_model import SceneModel
 from rsml.utils.errors import UserError
 
 
-def test_the_model_is_told_from_the_images(run, scene_folder):
+def test_the_model_is_known_from_the_images(run, scene_folder):
     assert split_inputs([str(run.folder), "a.png"]) == (str(run.folder), ["a.png"])
     assert split_inputs(["model.keras"]) == ("model.keras", [])
     assert split_inputs([str(scene_folder)]) == (None, [str(scene_folder)])

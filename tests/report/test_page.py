@@ -224,13 +224,13 @@ def _contrast(page) -> float:
     """The least contrast between a text and its card, as WCAG counts it."""
     return page.evaluate(
         """() => {
-          const light = text => { const c = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(
-            v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-            return 0.2126*c[0] + 0.7152*c[1] + 0.0722*c[2]; };
+          const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+          const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255)).reduce(
+            (sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
           const card = light(getComputedStyle(document.querySelector('.card')).backgroundColor);
           const texts = '.card p, .card b, .card .ends, .card dt, .card th, .note, .warn, .key';
-          return Math.min(...[...document.querySelectorAll(texts)].map(
-            element => { const own = light(getComputedStyle(element).color);
-              return (Math.max(own, card) + 0.05) / (Math.min(own, card) + 0.05); }));
+          return Math.min(...[...document.querySelectorAll(texts)].map(element => {
+            const own = light(getComputedStyle(element).color);
+            return (Math.max(own, card) + 0.05) / (Math.min(own, card) + 0.05); }));
         }"""
     )

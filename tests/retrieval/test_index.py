@@ -183,7 +183,7 @@ def test_an_old_index_serves_until_its_successor_is_whole(archive, tmp_path):
     assert len(index) == 60 and len(embedder.seen) == 30
 
 
-def test_unreadable_images_are_told_and_left_out(archive, tmp_path):
+def test_unreadable_images_are_named_and_left_out(archive, tmp_path):
     (archive.root / "010.jpg").write_text("bad")
     (archive.root / "020.jpg").unlink()
     index, bad = build_index(tmp_path / "index", FakeEmbedder(), archive)
@@ -216,7 +216,7 @@ def test_another_model_or_metric_is_refused(archive, tmp_path):
     assert other.fingerprint == "model1" and other.metric == "l2"
 
 
-def test_a_diverged_model_is_told(archive, tmp_path):
+def test_a_diverged_model_is_refused(archive, tmp_path):
     class Diverged(FakeEmbedder):
         def vector(self, file):
             return super().vector(file) * (np.nan if "012" in file else 1)
@@ -268,7 +268,7 @@ def test_approximate_search_finds_nearly_all(tmp_path, kind, metric):
         ),
     ],
 )
-def test_a_spoilt_folder_is_told_and_fresh_mends_it(archive, tmp_path, spoil, words):
+def test_a_damaged_folder_is_reported_and_fresh_mends_it(archive, tmp_path, spoil, words):
     folder = tmp_path / "index"
     build_index(folder, FakeEmbedder(), archive)
     spoil(folder)
@@ -289,7 +289,7 @@ def test_a_spoilt_folder_is_told_and_fresh_mends_it(archive, tmp_path, spoil, wo
         (lambda index: build_index(index.folder / "x", FakeEmbedder(), index.samples, kind="hnsw"), "gains nothing"),
     ],
 )
-def test_faults_are_told(archive, tmp_path, call, words):
+def test_faults_are_one_line(archive, tmp_path, call, words):
     index, _ = build_index(tmp_path / "index", FakeEmbedder(), archive)
     with pytest.raises(UserError, match=words):
         call(index)

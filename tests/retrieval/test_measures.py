@@ -154,6 +154,6 @@ def test_an_archive_of_one():
         ((QUERY, RETRIEVED, 1 - np.maximum(QUERY, 0).repeat(5, 0), [1]), "no query shares a label"),
     ],
 )
-def test_faults_are_told(arguments, words):
+def test_faults_are_one_line(arguments, words):
     with pytest.raises(UserError, match=words):
         retrieval_metrics(*arguments)

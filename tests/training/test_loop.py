@@ -36,7 +36,7 @@ def experiment(scene_folder):
         training=Training(
             epochs=3, batch_size=4, learning_rate=1e-3, schedule="plateau", plateau_patience=1, patience=9
         ),
-        evaluation={"figures": False},
+        evaluation={"figures": False, "page": False},
     )
 
 

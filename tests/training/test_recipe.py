@@ -30,7 +30,7 @@ def experiment(scene_folder):
             accumulate=2,
             sizes={0: 24, 0.5: 32},
         ),
-        evaluation=Evaluation(figures=False, resamples=0),
+        evaluation=Evaluation(figures=False, page=False, resamples=0),
     )
 
 

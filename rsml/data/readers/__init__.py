@@ -11,6 +11,7 @@ from rsml.data import catalog
 from rsml.data.readers.class_folders import CLASS_FOLDERS
 from rsml.data.readers.division import DIVISION
 from rsml.data.readers.label_files import AID_AND_DFC15, GIVEN, ONLY_TABLE, OURS, UC_MERCED
+from rsml.data.readers.label_tables import Asked
 from rsml.data.readers.request import Reader, Request
 from rsml.data.readers.shares import SHARES
 from rsml.data.readers.split_files import SPLIT_FILES, apply_split_files, apply_splits, read_split_files
@@ -65,7 +66,7 @@ def read_samples(
     if not os.path.exists(source):
         raise UserError(_not_there(source))
     contents = read_split_files(splits) if splits else []
-    parts = tuple(content.table() for content in contents)
+    parts = tuple(content.table(Asked()) for content in contents)
     if parts and task is None and labels is None:
         task = parts[0].task
     request = Request(source, None if labels is None else Path(labels), task, separator, group, allow_missing, parts)
@@ -73,7 +74,7 @@ def read_samples(
     logger.info("reading %s as %s", source, reader.name)
     samples = reader.read(request)
     if splits and samples.task == "proportions":
-        raise UserError(f"{source}: its parts are told by its column split; leave out the split files")
+        raise UserError(f"{source}: its column split already names the parts; leave out the split files")
     return apply_splits(samples, splits, contents) if splits else samples
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from rsml.data import catalog
 from rsml.data.image_index import ImageIndex, is_image_name, without_suffix
-from rsml.data.readers.label_tables import LabelFile, LabelTable, split_word
+from rsml.data.readers.label_tables import Asked, LabelFile, LabelTable, split_word
 from rsml.data.readers.request import Request
 from rsml.data.samples import Samples
 from rsml.data.spelling import label_key, match_labels
@@ -44,7 +44,7 @@ def join(request: Request, file: Path, content: LabelFile, root: Path, whole: bo
         return is_image_name(cell) or index.find(cell, str(file)) is not None
 
     task, allow_missing = request.task, request.allow_missing
-    table = content.table(task=task, separator=request.separator, group=request.group, is_image=is_image)
+    table = content.table(Asked(task, request.separator, request.group, is_image))
     if table.labels is None:
         raise UserError(f"{file}: only one column, and so no labels; expected label columns or a column of labels")
     rows = _find_rows(table, index, file)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,7 +36,21 @@ _SPLIT_WORDS = {
     for word in words.split()
 }
 
-IsImage = Callable[[str], bool]
+
+class Asked(NamedTuple):
+    """What a label file is read for.
+
+    Args:
+        task: `"single-label"` keeps a label such as `tennis court` whole.
+        separator: What separates the labels of one cell; found from the file if None.
+        group: The column that says which images belong together; it is no label.
+        is_image: Tells whether a cell names an image; a first row whose first cell does is no header.
+    """
+
+    task: Task | None = None
+    separator: str | None = None
+    group: str | None = None
+    is_image: Callable[[str], bool] = is_image_name
 
 
 @dataclass(frozen=True)
@@ -72,22 +86,8 @@ class LabelFile(Protocol):
     def names(self) -> list[str]:
         """The images it names, as far as can be seen without knowing them."""
 
-    def table(
-        self,
-        *,
-        task: Task | None = None,
-        separator: str | None = None,
-        group: str | None = None,
-        is_image: IsImage = is_image_name,
-    ) -> LabelTable:
-        """Its content.
-
-        Args:
-            task: `"single-label"` keeps a label such as `tennis court` whole.
-            separator: What separates the labels of one cell; found from the file if None.
-            group: The column that says which images belong together; it is no label.
-            is_image: Tells whether a cell names an image; a first row whose first cell does is no header.
-        """
+    def table(self, asked: Asked) -> LabelTable:
+        """Its content."""
 
 
 def join_tables(tables: Sequence[LabelTable]) -> LabelTable:
@@ -129,18 +129,11 @@ class TextLabels:
         column = _named(self.cells.rows[0], _PATH) if header else None
         return [row[column or 0] for row in self.cells.rows[header:]]
 
-    def table(
-        self,
-        *,
-        task: Task | None = None,
-        separator: str | None = None,
-        group: str | None = None,
-        is_image: IsImage = is_image_name,
-    ) -> LabelTable:
+    def table(self, asked: Asked) -> LabelTable:
         """See `LabelFile`."""
-        source = self.cells.source
+        source, group = self.cells.source, asked.group
         # A single name is no header: there would be nothing under it.
-        header = not is_image(self.cells.rows[0][0]) and (len(self.cells.rows) > 1 or len(self.cells.rows[0]) > 1)
+        header = not asked.is_image(self.cells.rows[0][0]) and (len(self.cells.rows) > 1 or len(self.cells.rows[0]) > 1)
         head = heading(self.cells) if header else [""] * len(self.cells.rows[0])
         cells = self.cells.below() if header else self.cells.all()
         lines = np.array(self.cells.lines[header:])
@@ -174,9 +167,9 @@ class TextLabels:
             if ignored:
                 listed = ", ".join(map(repr, ignored[:8]))
                 logger.info("%s: labels are read from column %r; ignored: %s", source, head[lists], listed)
-            labels, label_names, several = _split_lists(cells[:, lists].tolist(), task, separator, source)
+            labels, label_names, several = _split_lists(cells[:, lists].tolist(), asked.task, asked.separator, source)
             plural = _plain(head[lists]) in _PLURAL
-            form: Task = "multi-label" if several or (plural and task != "single-label") else "single-label"
+            form: Task = "multi-label" if several or (plural and asked.task != "single-label") else "single-label"
             return replace(found, labels=labels, label_names=label_names, task=form)
         label_names = tuple(head[number] for number in rest) if header else names_for(len(rest), source)
         labels = binary_values(cells[:, rest], label_names, names, lines, source)

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rsml.data.image_index import is_image_name
-from rsml.data.readers.label_tables import IsImage, LabelTable, names_for
+from rsml.data.readers.label_tables import Asked, LabelTable, names_for
 from rsml.data.tables import MAX_BYTES
-from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 
@@ -40,16 +38,9 @@ class NpyLabels:
         """See `LabelFile`."""
         return self._names
 
-    def table(
-        self,
-        *,
-        task: Task | None = None,
-        separator: str | None = None,
-        group: str | None = None,
-        is_image: IsImage = is_image_name,
-    ) -> LabelTable:
+    def table(self, asked: Asked) -> LabelTable:
         """See `LabelFile`; nothing in it depends on what is asked."""
-        if group is not None:
+        if asked.group is not None:
             raise UserError(f"{self.source}: has no columns to group by; group by a pattern of the file name")
         label_names = names_for(self._values.shape[1], self.source)
         bad = np.argwhere((self._values != 0) & (self._values != 1))

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rsml.data.image_index import ImageIndex, is_image_name
+from rsml.data.image_index import ImageIndex
 from rsml.data.readers.joining import join
-from rsml.data.readers.label_tables import IsImage, LabelFile, LabelTable, join_tables
+from rsml.data.readers.label_tables import Asked, LabelFile, LabelTable, join_tables
 from rsml.data.readers.request import Reader, Request, open_label_file
 from rsml.data.samples import SPLITS, Samples
 from rsml.data.spelling import match_label
-from rsml.tasks import Task
 from rsml.utils.errors import UserError
 
 logger = logging.getLogger("rsml")
@@ -30,14 +29,7 @@ class _Joined:
         """See `LabelFile`."""
         return self._table.names
 
-    def table(
-        self,
-        *,
-        task: Task | None = None,
-        separator: str | None = None,
-        group: str | None = None,
-        is_image: IsImage = is_image_name,
-    ) -> LabelTable:
+    def table(self, asked: Asked) -> LabelTable:
         """See `LabelFile`."""
         return self._table
 
@@ -78,7 +70,7 @@ def apply_splits(samples: Samples, files: Sequence[str | Path], contents: Sequen
     owner: dict[int, str | Path] = {}
     sides = SPLITS if len(files) == 3 else ("train", "test")
     for side, file, content in zip(sides, files, contents, strict=True):
-        table = content.table(is_image=lambda cell: index.find(cell) is not None)
+        table = content.table(Asked(is_image=lambda cell: index.find(cell) is not None))
         found = [index.find(name, str(file)) for name in table.names]
         missing = [name for name, row in zip(table.names, found, strict=True) if row is None]
         if missing:

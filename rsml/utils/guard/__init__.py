@@ -5,9 +5,9 @@ files, `rsml.utils.guard.hdf5_files.open_hdf5` for HDF5. Whatever is wrong with 
 names the file.
 """
 
-from rsml.utils.guard.faults import Damaged, reason_of
+from rsml.utils.guard.faults import Damaged
 from rsml.utils.guard.json_files import parse_json, read_json
 from rsml.utils.guard.numpy_files import map_npy, read_npy, read_npz
 from rsml.utils.guard.zip_files import ZipReader
 
-__all__ = ["Damaged", "ZipReader", "map_npy", "parse_json", "read_json", "read_npy", "read_npz", "reason_of"]
+__all__ = ["Damaged", "ZipReader", "map_npy", "parse_json", "read_json", "read_npy", "read_npz"]

@@ -17,10 +17,6 @@ class Refusal(ValueError):
     """Raised where foreign bytes are decoded: what in them is refused, in words; `as_damaged` names the file."""
 
 
-reason_of = in_a_line
-"""What is wrong with a file, as the decoder says it."""
-
-
 @contextmanager
 def as_damaged(subject: str, advice: str) -> Iterator[None]:
     """Turns whatever a decoder raises inside into one `Damaged`.
@@ -45,4 +41,4 @@ def as_damaged(subject: str, advice: str) -> Iterator[None]:
     except MemoryError:
         raise Damaged(f"{subject}: asks for more memory than there is; {advice}") from None
     except Exception as error:
-        raise Damaged(f"{subject}: damaged ({type(error).__name__}: {reason_of(error)}); {advice}") from None
+        raise Damaged(f"{subject}: damaged ({type(error).__name__}: {in_a_line(error)}); {advice}") from None

@@ -99,8 +99,8 @@ def _check(file: h5py.File, source: str | Path | bytes) -> None:
                 waiting.append((item, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 lists = max(lists, _check_attributes(item, size))
-                held, said = _check_dataset(item, size)
-                stored, declared = stored + held, declared + said
+                held, claimed = _check_dataset(item, size)
+                stored, declared = stored + held, declared + claimed
             else:
                 raise Refusal(f"{place} is neither a group nor an array")
     if stored > size:

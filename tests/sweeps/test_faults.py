@@ -1,0 +1,58 @@
+"""A bounded part of the sweep of faults; `make faults` tries every fault of every command."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.injection import injected
+from tests.sweeps.works import HEAVY, LIGHT
+
+ROOT = Path(__file__).parents[2]
+
+
+def swept(name, *options):
+    """The counts that the sweep of one command prints; a process of its own, since it forks and breaks."""
+    command = [sys.executable, "-m", "tests.sweeps.faults", "--works", name, *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith(f"{name}: "))
+    return {what: int(count) for count, what in re.findall(r"(\d+) ([a-z ]+)", line.partition(": ")[2])}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_fault_leaves_a_line_and_then_the_undisturbed_result(name):
+    if name == "crop":
+        pytest.importorskip("rasterio")
+    found = swept(name, "--points", "12", "--kills", "8")
+    assert found["events"] > 40 and found["refused in a line"] >= 8 and found["killed"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(HEAVY) - {"export"}))
+def test_a_fault_of_a_command_with_a_model_does_too(name):
+    if name == "map":
+        pytest.importorskip("rasterio")
+    assert swept(name, "--points", "2")["refused in a line"] >= 4
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), enumerate(["open", "write", "sync", "rename", "sync"], 1), ids=lambda value: str(value)
+)
+def test_each_step_of_a_write_is_one_that_can_fail(tmp_path, number, kind):
+    """The layer that lets writes fail is no test if it lets them pass."""
+    from rsml.utils.files import write_text
+
+    write_text(tmp_path / "a", "old")
+    with injected(tmp_path, number) as watched:
+        if number == 5:  # a folder that cannot be synced is borne
+            write_text(tmp_path / "a", "new")
+        else:
+            with pytest.raises(OSError, match="No space left"):
+                write_text(tmp_path / "a", "new")
+    assert watched.seen[-1] == kind and watched.fired
+    assert (tmp_path / "a").read_text() == ("new" if number == 5 else "old")
+    assert os.listdir(tmp_path) == ["a"]
