@@ -185,7 +185,7 @@ def test_without_models_and_images_the_tables_stay(two_runs, scene_folder, tmp_p
     assert "a: " + f"{tmp_path.name}/a (a)" in capsys.readouterr().out
     (tmp_path / "file").write_text("")
     assert rsml(["test", a, b, "--out", str(tmp_path / "file")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_the_commands_of_the_ablations_plan_the_tables_of_the_paper(tmp_path):
