@@ -2,8 +2,8 @@
 
     python -m tests.sweeps.faults [--works divide index ...] [--points N] [--kills N] [--seed N]
 
-Without --points every one is tried. What may come of a fault is one line and exit code 2, or the undisturbed result; what
-comes of the same command afterwards is the undisturbed result.
+Without --points every one is tried. What may come of a fault is one line and exit code 2, or the undisturbed result;
+what comes of the same command afterwards is the undisturbed result.
 """
 
 from __future__ import annotations
