@@ -27,8 +27,9 @@ def bind(host: str, port: int) -> tuple[socket.socket, bool]:
     if not 0 <= port < 2**16:
         raise UserError(f"--port {port}: expected 0 to 65535")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # The protocol is named, or asyncio would leave out TCP_NODELAY and each answer would wait 40 ms.
+        taken = socket.socket(family, kind, protocol)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as fault:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 
 import numpy as np
 import pytest
@@ -171,6 +172,6 @@ def test_an_address_in_use_is_refused_before_anything_is_loaded():
     first, loopback = bind("127.0.0.1", 0)
     with first:
         first.listen()
-        assert loopback
+        assert loopback and first.proto == socket.IPPROTO_TCP  # else asyncio sets no TCP_NODELAY
         with pytest.raises(UserError, match="in use"):
             bind("127.0.0.1", first.getsockname()[1])
