@@ -17,7 +17,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def page_router(workspace: Workspace) -> APIRouter:
-    """The routes of the page, for `create_app`; its files are a mount of `STATIC` at /static.
+    """The routes of the page, for `create_app`; its files, `STATIC`, are mounted at /static.
 
     Args:
         workspace: What the page works on.

@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         hosts=LOOPBACK if token is None else None,
         roots=options.allow,
         routers=[page_router(Workspace(engine, root))],
-        mounts={"/static": StaticFiles(directory=STATIC)},
     )
+    app.mount("/static", StaticFiles(directory=STATIC))
     taken.listen()  # so that a browser that is quicker than the server waits for it
     host, port = taken.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
