@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsml.config import Experiment
 from rsml.utils.errors import UserError
-from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.files import remove, write_json
 from rsml.utils.guard import read_json
 from rsml.utils.manifest import MANIFEST, Manifest
 
