@@ -73,10 +73,10 @@ class TrainingState:
 
     def legs(self, phases: Iterable[tuple[int, bool, int]]) -> Iterator[tuple[int, bool, int]]:
         """The phases of a training, an epoch that was left within it apart: it has fewer steps to go."""
-        for until, *how in phases:
+        for until, frozen, size in phases:
             if self.step and self.epoch < until:
-                yield (self.epoch + 1, *how)
-            yield (until, *how)
+                yield self.epoch + 1, frozen, size
+            yield until, frozen, size
 
     def _variables(self) -> list[Any]:
         skipped = {id(variable) for metric in self.trainer.metrics for variable in metric.variables}

@@ -71,10 +71,6 @@ class Manifest:
         kept |= {self._key(path): [digest(path)] for path in paths}
         self._write(kept)
 
-    def forget(self) -> None:
-        """Removes all checksums."""
-        self.path.unlink(missing_ok=True)
-
     @property
     def names(self) -> list[str]:
         """Files that have a checksum, as paths in the folder."""

@@ -9,27 +9,10 @@ import numpy as np
 import pytest
 
 from rsml.graph import word_vectors
+from rsml.scenes.materials import LABELS
 from rsml.utils.errors import UserError
 
-UCM = [
-    "airplane",
-    "bare-soil",
-    "buildings",
-    "cars",
-    "chaparral",
-    "court",
-    "dock",
-    "field",
-    "grass",
-    "mobile-home",
-    "pavement",
-    "sand",
-    "sea",
-    "ship",
-    "tanks",
-    "trees",
-    "water",
-]
+UCM = list(LABELS)
 DFC15 = ["impervious", "water", "clutter", "vegetation", "building", "tree", "boat", "car"]
 TEXT = "the 0 0 0\nbare 1 2 3\nsoil 3 4 5\nship 1 1 1\ncars -1 0.5 2e-1\n"
 
