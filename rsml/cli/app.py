@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, out_folder, whole
 from rsml.cli.serve import add_address, read_token
 
 if TYPE_CHECKING:
@@ -22,10 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "It needs no network and answers this machine alone; see docs/app.md."
     parser.add_argument("model", nargs="?", metavar="RUN", help="a run folder (default: the newest below --out)")
     add_address(parser)
-    add(parser, "--out", metavar="FOLDER", help="folder of all runs (default: the run's own, or checkpoint)")
+    add(
+        parser,
+        "--out",
+        type=out_folder,
+        metavar="FOLDER",
+        help="folder of all runs (default: the run's own, or checkpoint)",
+    )
     add(parser, "--batch-size", help="images a step at most (default: %(default)s)")
     parser.add_argument(
-        "--max-upload", type=positive, default=UPLOAD, metavar="N", help="bytes of a file dropped on it"
+        "--max-upload", type=whole(1, 2**45), default=UPLOAD, metavar="N", help="bytes of a file dropped on it"
     )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, whole
 
 TOKEN = "RSML_TOKEN"
 
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Where it listens, who may ask, and which files a request may name; also of `rsml app`."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=whole(0, 65_535), default=8765, metavar="N", help="0: any (default: %(default)s)"
+    )
     parser.add_argument("--token-file", metavar="FILE", help=f"the token callers must show (default: {TOKEN})")
     parser.add_argument(
         "--allow",
@@ -45,15 +47,15 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """What one request may ask for."""
-    for name, default, says in (
-        ("queue", 256, "images in work at most; above it the answer is 429"),
-        ("max-images", 64, "images of one request"),
-        ("max-bytes", 64 * 2**20, "bytes of one request"),
-        ("max-pixels", 2**25, "pixels of one image"),
-        ("timeout", 30, "seconds for one request, and for those in work at the end"),
+    for name, default, most, says in (
+        ("queue", 256, 65_536, "images in work at most; above it the answer is 429"),
+        ("max-images", 64, 65_536, "images of one request"),
+        ("max-bytes", 64 * 2**20, 2**40, "bytes of one request"),
+        ("max-pixels", 2**25, 2**34, "pixels of one image"),
+        ("timeout", 30, 86_400, "seconds for one request, and for those in work at the end"),
     ):
         parser.add_argument(
-            f"--{name}", type=positive, default=default, metavar="N", help=f"{says} (default: %(default)s)"
+            f"--{name}", type=whole(1, most), default=default, metavar="N", help=f"{says} (default: %(default)s)"
         )
 
 

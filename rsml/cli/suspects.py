@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsml.cli.options import add, positive
+from rsml.cli.options import add, out_folder, pixels, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="FILE", help="imagenet or a weights file (default: imagenet, or the backbone file's own)"
     )
     parser.add_argument(
-        "--image-size", type=positive, default=160, metavar="N", help="side of the images (default: %(default)s)"
+        "--image-size", type=pixels, default=160, metavar="N", help="side of the images (default: %(default)s)"
     )
     add(parser, "--config", default=None, help="train this experiment for each fold instead of using frozen features")
     add(parser, "--set", "--labels", "--task", "--seed")
-    add(parser, "--out", metavar="FOLDER", default="suspects", help="(default: %(default)s)")
+    add(parser, "--out", type=out_folder, metavar="FOLDER", default="suspects", help="(default: %(default)s)")
     parser.add_argument("--most", type=positive, default=12, metavar="N", help="lines printed (default: %(default)s)")
 
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING
 
-from rsml.cli.options import add, out_folder
+from rsml.cli.options import add, out_folder, whole
 
 if TYPE_CHECKING:
     from rsml.config import Experiment
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on several hosts, the first of which writes; the command runs on each (default: as TF_CONFIG or "
         "SLURM's srun say, else this host alone)",
     )
-    parser.add_argument("--rank", type=int, metavar="N", help="place of this host in --hosts, from 0")
+    parser.add_argument("--rank", type=whole(0, 65_535), metavar="N", help="place of this host in --hosts, from 0")
     parser.add_argument("--print-config", action="store_true", help="print the whole experiment and stop")
 
 
@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> None:
         print(experiment.text())
         return
     for line in changed:
-        print(f"set {line}")
+        # A path need be no text.
+        print("set " + line.encode("utf-8", "backslashreplace").decode())
 
     # What can be refused without TensorFlow is refused before its seconds.
     from rsml.data.options import check_source

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +164,11 @@ def _plain(file: Path) -> Any:
     if file.suffix in (".keras", ".npz"):
         with zipfile.ZipFile(file) as archive:
             found = {name: archive.read(name) for name in archive.namelist() if name != "metadata.json"}
-        return {name: _arrays(data) if name.endswith(".h5") else data for name, data in found.items()}
+        # Keras notes where in memory a shared object lay.
+        return {
+            name: _arrays(data) if name.endswith(".h5") else re.sub(rb'"shared_object_id": \d+', b"", data)
+            for name, data in found.items()
+        }
     if file.suffix == ".gpkg":
         with contextlib.closing(sqlite3.connect(file)) as tables:
             return [line for line in tables.iterdump() if 'INTO "gpkg_contents"' not in line]  # says when

@@ -19,6 +19,8 @@ NAN = float("nan")
 class Run:
     """A run that only notes what is written, in order."""
 
+    writes = True
+
     def __init__(self, folder):
         self.written = []
         self.files = SimpleNamespace(best="best", last="last", state=folder / "state" / "state.npz")
