@@ -87,7 +87,7 @@ class TeacherTerm(Term):
 
     def prepare(self, images: Any, batch: Any) -> dict[str, Any]:
         assert self.state is not None  # attached
-        return {"teacher": self.state(images, batch)}
+        return {"teacher": self.state(images, batch=batch)}
 
     def __call__(self, labels: Any, index: Any, outputs: Mapping[str, Any]) -> Any:
         from keras import ops
