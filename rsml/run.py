@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsml.config import Experiment
 from rsml.utils.errors import UserError
-from rsml.utils.files import remove, replacing, write_json
+from rsml.utils.files import remove, write_json
 from rsml.utils.guard import read_json
 from rsml.utils.manifest import MANIFEST, Manifest
 
@@ -101,7 +101,7 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
             # A run with metrics counts as complete, which one with more epochs to go is not.
             remove(run.files.metrics)
-            write_json(run.files.config, experiment.dump())
+            run._write_json(run.files.config, experiment.dump())
         return run
 
     @classmethod
@@ -243,6 +243,10 @@ class Run:
         with Manifest(self.folder).replacing(path) as beside:
             model.save(beside)
 
+    def _write_json(self, path: Path, value: dict[str, Any]) -> None:
+        with Manifest(self.folder).replacing(path) as beside:
+            beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
     def fault(self) -> str | None:
         """What is wrong with the best model's file, or None: a run without it is not complete."""
         if not self.files.best.is_file():
@@ -255,12 +259,12 @@ class Run:
             return
         import pandas as pd
 
-        with replacing(self.files.history) as beside:
+        with Manifest(self.folder).replacing(self.files.history) as beside:
             pd.DataFrame(rows).to_csv(beside, index=False)
 
     def write_evaluation(self, parts: dict[str, Any]) -> None:
         """Writes what was measured on each part; from then on the run is complete."""
-        write_json(self.files.metrics, {"run": self.name, **parts})
+        self._write_json(self.files.metrics, {"run": self.name, **parts})
         self._evaluation = parts
 
 

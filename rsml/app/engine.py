@@ -140,7 +140,7 @@ class Engine:
         source: A run folder or checkpoint file; None is the newest run.
         trust: Let a model file run the code it carries.
         views: Score the mean over so many views; None is what the run was measured with.
-        batch_size: Images a step at most.
+        batch_size: Images a step at most. Larger ones only pay on a GPU.
         queue: Images in work at most, those that are being decoded included.
         max_pixels: Declared pixels of an image at most.
         watch: Seconds between looks at the model's file; None keeps the model.
@@ -159,7 +159,7 @@ class Engine:
         *,
         trust: bool = False,
         views: int | None = None,
-        batch_size: int = 32,
+        batch_size: int = 16,
         queue: int = 256,
         max_pixels: int = 2**25,
         watch: float | None = 5.0,

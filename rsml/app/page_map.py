@@ -51,7 +51,7 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
         made, own = about["made_from"], workspace.model.reading["bands"]
         nodata = float(made["nodata"]) if made["nodata"] is not None else None
         span = tuple(made["value_range"]) if made["value_range"] else None
-        return Scene(about["scene"], own, span, nodata)
+        return Scene(workspace.uploads / Path(about["scene"]).name, own, span, nodata)
 
     @router.post("/maps")
     def start(id: str, name: str, window: int = 0, step: int = 0) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from collections.abc import Callable
 from typing import Literal
@@ -28,20 +29,28 @@ def scores_of(workspace: Workspace, run: Run) -> np.ndarray | None:
         for job in workspace.jobs.all()
     ):
         return None
-    names, samples = workspace.samples.label_names, workspace.samples
+    scores = _read(workspace, str(file), file.stat().st_mtime_ns)
+    return None if np.isnan(scores).all() else scores
+
+
+@functools.lru_cache(maxsize=4)
+def _read(workspace: Workspace, file: str, stamp: int) -> np.ndarray:
+    """The table of scores, read again when it has changed."""
+    samples = workspace.samples
+    names = samples.label_names
     row_of = {os.path.abspath(path): row for row, path in enumerate(samples.files.tolist())}
     scores = np.full((len(samples), len(names)), np.nan, np.float32)
     with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream)
         head = next(rows, [])
         if missing := [name for name in names if f"score {name}" not in head]:
-            raise UserError(f"{run.name}: has no label '{missing[0]}'; choose a run with the same labels")
+            raise UserError(f"{file}: that run has no label '{missing[0]}'; choose one with the same labels")
         columns = [head.index(f"score {name}") for name in names]
         for cells in rows:
             row = row_of.get(cells[0]) if len(cells) == len(head) else None
             if row is not None:
                 scores[row] = [float(cells[column]) for column in columns]
-    return None if np.isnan(scores).all() else scores
+    return scores
 
 
 def ranked(

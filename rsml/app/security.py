@@ -95,8 +95,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # no route speaks over a web socket, whose origin nobody would check
+            return await send({"type": "websocket.close", "code": 1008})
         headers = Headers(scope=scope)
 
         async def send_safely(message: Message) -> None:

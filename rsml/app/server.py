@@ -3,13 +3,13 @@
 How routes are added: write an `APIRouter` and give it to `create_app(engine, routers=[...])`, or include it in what
 that returns. A route finds what it needs in `request.app.state`: `engine` (None where no model was opened), `service`
 (see `rsml.app.service.Service`), `limits`, `roots`, `metrics`. Raise `UserError` (409) or `HTTPException`; both become
-`{"error": one line}`. Static files are an `app.mount(...)`. What must end before the process does goes into `closing`.
+`{"error": one line}`. Static files are `mounts`. What must end before the process does goes into `closing`.
 Routes that take large uploads are named in `Limits.uploads`. All answers carry `security.HEADERS`, whatever the route.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 import rsml
 from rsml.app import service
@@ -38,6 +39,7 @@ def create_app(
     roots: Sequence[str | Path] = (),
     index: str | Path | None = None,
     routers: Sequence[APIRouter] = (),
+    mounts: Mapping[str, ASGIApp] | None = None,
     closing: Sequence[Callable[[], None]] = (),
 ) -> FastAPI:
     """Makes the application.
@@ -50,6 +52,7 @@ def create_app(
         roots: Folders whose files a request may name.
         index: Index folder of `/v1/similar`; None is `index` in the run folder.
         routers: More routes.
+        mounts: Applications, such as static files, by the beginning of their path.
         closing: Called at the end, first to last, before the engine is closed.
     """
     limits = limits or Limits()
@@ -75,6 +78,8 @@ def create_app(
     app.include_router(_about)
     for router in [*([service.router] if engine else []), *routers]:
         app.include_router(router)
+    for path, mounted in (mounts or {}).items():
+        app.mount(path, mounted)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, limits=limits, token=token, hosts=hosts)

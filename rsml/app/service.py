@@ -120,8 +120,9 @@ class Service:
             raise HTTPException(415, "expected multipart/form-data or application/json")
         if not found:
             raise HTTPException(422, "no image in the request")
-        if len(found) > self.limits.images:
-            raise HTTPException(413, f"{len(found)} images, at most {self.limits.images} in one request")
+        most = min(self.limits.images, self.engine.queue)
+        if len(found) > most:
+            raise HTTPException(413, f"{len(found)} images, at most {most} in one request")
         return found
 
     async def _uploads(self, request: Request) -> Images:

@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         routers=[page_router(Workspace(engine, root))],
         mounts={"/static": StaticFiles(directory=STATIC)},
     )
+    taken.listen()  # so that a browser that is quicker than the server waits for it
     host, port = taken.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     print(f"{chosen.name if chosen else root}: {address}  (Ctrl-C ends it; jobs that run go on)", flush=True)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--index", metavar="FOLDER", help="archive of /v1/similar, from `rsml retrieve index` (default: RUN/index)"
     )
     parser.add_argument("--views", type=int, choices=(1, 2, 4, 8), help="as for `rsml predict`")
-    add(parser, "--batch-size", help="images a step at most (default: %(default)s)")
+    add(parser, "--batch-size", default=16, help="images a step at most; a GPU takes more (default: %(default)s)")
     parser.add_argument("--keep-model", action="store_true", help="do not take up the run's next best model")
     add_limits(parser)
     add(parser, "--trust")
@@ -101,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
     # With a token, any name may lead here: a page that found one cannot show the token.
     hosts = LOOPBACK if token is None else None
     app = create_app(engine, limits=limits, token=token, hosts=hosts, roots=options.allow, index=options.index)
+    taken.listen()  # so that whoever reads the address may ask at once
     host, port = taken.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     who = "this machine" if loopback else "other machines too"

@@ -37,7 +37,6 @@ def run(options: argparse.Namespace) -> None:
     from rsml.comparison.beside import set_beside
     from rsml.comparison.paired import as_plain, compare_runs, tests_table
     from rsml.utils.errors import UserError
-    from rsml.utils.files import check_writable
     from rsml.utils.quiet import start_tensorflow
     from rsml.utils.text import counted
 
@@ -49,20 +48,17 @@ def run(options: argparse.Namespace) -> None:
             given = counted(len(options.runs), "run")
             raise UserError(f"{given} given, expected two; with several seeds use --a and --b")
         a, b = options.runs[:1], options.runs[1:]
-    if options.out:
-        check_writable(Path(options.out, "per_label.csv"))
     kept = all(Path(run, "predictions.csv").is_file() for run in (*a, *b))
     if (options.split != "test" or not kept) and all(map(os.path.isdir, (*a, *b))):
         start_tensorflow()  # their scores will be predicted anew
     given = picked(options, "split", "root", "resamples", "trust")
-    found = compare_runs(a, b, metrics=options.metric, **given)
-    tests, *sides = found
-    beside = set_beside(sides[0], sides[1], **picked(options, "split", "root"))
+    tests, side_a, side_b = compare_runs(a, b, metrics=options.metric, **given)
+    beside = set_beside(side_a, side_b, **picked(options, "split", "root"))
     folder = Path(options.out) if options.out else beside.folder
     if options.as_json:
-        print(json.dumps({**as_plain(tests, *sides), **beside.plain(), "folder": str(folder)}))
+        print(json.dumps({**as_plain(tests, side_a, side_b), **beside.plain(), "folder": str(folder)}))
     else:
-        print(tests_table(tests, *sides))
+        print(tests_table(tests, side_a, side_b))
         if options.show:
             print(f"\n{beside.text()}")
     beside.write(folder)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from rsml.data.images import ImageError
     from rsml.data.samples import Samples
 
 Side = Sequence[Scored]
@@ -110,7 +111,7 @@ class Beside:
         for head, *_ in measures(self.part.task):
             attached += [len(header) + 1, len(header) + 2]
             header += [f"{head} {names[0]}", f"{head} {names[1]}", "gain"]
-        rows: list[list[Any]] = []
+        rows: list[list[str]] = []
         numbers = self.rows.select_dtypes("number")
         for row in [*self.rows.to_dict("records"), {"label": "mean", **numbers.mean().to_dict()}]:
             mean = row["label"] == "mean" and len(rows) == len(self.rows)
@@ -198,7 +199,7 @@ class Beside:
         points = {}
         for name, (scored, *_) in zip(self.names, self.sides, strict=True):
             run = scored.run
-            bad: list[Any] = []
+            bad: list[ImageError] = []
             model = SceneModel.load(run.files.best, trust=trust or run.experiment.model.trust)
             vectors = [batch for _, batch in Embedder(model, str(run.folder)).stream(shown.files.tolist(), bad)]
             if bad:

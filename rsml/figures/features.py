@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rsml.evaluation.checks import EvaluationError
-from rsml.figures.style import BLUE, GREY, annotate, bare_frame, label_colours, shorten, small_multiples
+from rsml.figures.style import BLUE, GREY, annotate, bare_frame, colours, label_colours, shorten, small_multiples
 
 
 def tsne(features: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
@@ -35,7 +36,7 @@ def tsne(features: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> np.
         raise EvaluationError(f"a map of features needs at least 3 images, found {len(features)}")
     options = {"perplexity": min(perplexity, (len(features) - 1) / 3), "random_state": seed}
     # For few points the threads of a busy machine wait for each other 40 times longer than they work.
-    with threadpool_limits(1 if len(features) < 500 else None, "openmp"):
+    with threadpool_limits(1 if len(features) <= 500 else None, "openmp"):
         return TSNE(init="pca" if features.shape[1] > 1 else "random", **options).fit_transform(features)
 
 
@@ -87,21 +88,21 @@ def _map_of_classes(
     figure = Figure(figsize=(10 if len(maps) == 1 else 6.5 * len(maps) + 2, 7.5), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, len(maps), squeeze=False)[0]
     seen = [column for column in columns if (classes == column).any()]
-    # More classes than colours are told apart by their markers.
-    usual = label_colours([names[column] for column in seen[:20]])
-    shades = [usual[place % 20] or to_rgb(GREY) for place in range(len(seen))]
+    # Classes for which no colour is left are told apart by their markers.
+    own_colours = label_colours([names[column] for column in seen])
+    spare = iter(product("sD^v", colours(10)))
+    looks: list[tuple[str, Any]] = [("o", shade) if shade else next(spare, ("v", GREY)) for shade in own_colours]
+    dark = [_dark(to_rgb(shade)) for _, shade in looks]
     for axes, (title, points) in zip(panels, maps.items(), strict=True):
-        for place, column in enumerate(seen):
+        for column, (marker, shade), edge in zip(seen, looks, dark, strict=True):
             own = points[classes == column]
-            marker = "osD^v"[(place // 20) % 5]
-            look: Any = {"color": shades[place], "marker": marker, "label": names[column]}
-            axes.scatter(own[:, 0], own[:, 1], s=16, linewidths=0, **look)
+            look: Any = {"color": shade, "marker": marker, "label": names[column], "edgecolors": [edge]}
+            axes.scatter(own[:, 0], own[:, 1], s=18, linewidths=0.4, **look)
         axes.set_title(title, fontsize=11)
         bare_frame(axes)
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, ncols=1 + len(seen) // 32)
     for axes, points in zip(panels, maps.values(), strict=True):
         centres = np.array([np.median(points[classes == column], axis=0) for column in seen]).reshape(-1, 2)
-        dark = [_dark(shade) for shade in shades]
         across, up = centres.T
         annotate(figure, axes, across, up, [names[column] for column in seen], colours=dark, on_top=True)
     return figure

@@ -170,7 +170,14 @@ def score_panel(
         left, middle, right = grid[place // columns, 3 * (place % columns) : 3 * (place % columns) + 3]
         _picture(middle, image)
         _true_labels(left, truth[place], given[place], label_names)
-        _scores(right, truth[place], given[place], values[place], label_names, top)
+        _scores(
+            right,
+            truth[place],
+            given[place],
+            values[place],
+            label_names,
+            np.argsort(-values[place], kind="stable")[:top],
+        )
     figure.suptitle(
         f"left: true labels   right: the {top} highest scores   blue: wrongly given   red: missed",
         fontsize=9,
@@ -186,10 +193,10 @@ def runs_panel(
     label_names: Sequence[str],
     titles: Sequence[str] | None = None,
     *,
-    top: int = 6,
+    top: int = 7,
     title: str = "",
 ) -> Figure:
-    """Images with the highest scores of several runs side by side (the R4C README's comparison of methods).
+    """Images with the scores of several runs side by side (the R4C README's comparison of methods).
 
     Of every run a label wrongly given is blue and a true label not given red; at the left a true label that no run
     gives is red.
@@ -200,10 +207,10 @@ def runs_panel(
         runs: of each its name, its scores and its 0/1 decisions, `(images, labels)` both.
         label_names: in column order.
         titles: a line above each picture (its file name).
-        top: how many scores.
+        top: how many labels of each run: those true or given first, then those of the highest scores.
         title: which images these are.
     """
-    truth = np.asarray(labels)
+    truth = np.asarray(labels) > 0
     if len(images) != len(truth):
         raise EvaluationError(f"{len(images)} images do not fit {len(truth)} rows of labels: give one for each")
     answers = [(name, *check_multilabel(given, scores)) for name, scores, given in runs]
@@ -219,10 +226,14 @@ def runs_panel(
         if titles:
             middle.set_title(shorten(titles[place], 26), fontsize=7, color=RIGHT, pad=2)
         for axes, (name, given, scores) in zip(rights, answers, strict=True):
-            _scores(axes, truth[place], given[place], scores[place], label_names, top)
+            # What is true or given is shown however low its score, so that no fault stays unseen while there is room.
+            matters = truth[place] | given[place]
+            shown = np.lexsort((-scores[place], ~matters))[:top]
+            shown = shown[np.argsort(-scores[place][shown], kind="stable")]
+            _scores(axes, truth[place], given[place], scores[place], label_names, shown)
             if place == 0:
                 axes.set_title(shorten(name, 32), fontsize=9, color=RIGHT, loc="left", fontweight="bold")
-    legend = f"left: true labels   right: the {top} highest scores of each run   blue: wrongly given   red: missed"
+    legend = "left: true labels   right: scores of each run   blue: wrongly given   red: missed"
     figure.suptitle("\n".join([*([title] if title else []), legend]), fontsize=9, color=RIGHT)
     return figure
 
@@ -255,12 +266,11 @@ def _true_labels(axes: Axes, truth: np.ndarray, given: np.ndarray, names: Sequen
 
 
 def _scores(
-    axes: Axes, truth: np.ndarray, given: np.ndarray, scores: np.ndarray, names: Sequence[str], top: int
+    axes: Axes, truth: np.ndarray, given: np.ndarray, scores: np.ndarray, names: Sequence[str], shown: np.ndarray
 ) -> None:
-    highest = np.argsort(-scores, kind="stable")[:top]
-    axes.set(xlim=(0, 2.35), ylim=(top - 0.4, -0.6), xticks=[], yticks=[])
+    axes.set(xlim=(0, 2.35), ylim=(len(shown) - 0.4, -0.6), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    for line, label in enumerate(highest):
+    for line, label in enumerate(shown):
         colour = RIGHT
         if given[label] != truth[label]:
             colour = WRONG if given[label] else MISSED

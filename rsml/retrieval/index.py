@@ -261,14 +261,18 @@ def check_files(folder: str | Path) -> list[Finding]:
     Args:
         folder: The index folder.
     """
-    index = Index.open(folder)
+    path = Path(folder) / ABOUT
+    about = read_json(path, advice=_AGAIN)
+    _check_about(path, about)
     found = []
-    for name in index.about["files"].values():
-        file, known = index.folder / name, index.about.get("checksums", {}).get(name)
+    for name in about["files"].values():
+        file, known = path.parent / name, about.get("checksums", {}).get(name)
         if not file.is_file():
             found.append(Finding(file, "is gone", _AGAIN))
         elif known is not None and digest(file) != known:
             found.append(Finding(file, "its checksum is another than when it was written", _AGAIN))
+    if not found:
+        Index.open(folder)  # whether the files fit each other
     return found
 
 

@@ -23,6 +23,7 @@ WAIT = 60.0
 """Seconds within which every host must be there."""
 SILENCE = 20.0
 """Seconds without a sign of life after which a host counts as gone."""
+_GREETING, _WORD, _GREETING_WAIT = "!4sI", b"rsml", 5.0
 _ALIVE, _DATA, _LOST, _END = b"a", b"d", b"l", b"e"
 
 
@@ -111,11 +112,13 @@ class Link:
                 server.settimeout(max(end - time.monotonic(), 0.01))
                 try:
                     peer, _ = server.accept()
-                    peer.settimeout(max(end - time.monotonic(), 0.01))
-                    rank = int(_receive(peer)[1])
-                except (TimeoutError, OSError, ValueError):
+                    peer.settimeout(_GREETING_WAIT)
+                    greeting, rank = struct.unpack(_GREETING, _exactly(peer, struct.calcsize(_GREETING)))
+                    if greeting != _WORD or rank not in missing:
+                        raise EOFError
+                except (OSError, EOFError):
                     if time.monotonic() < end:
-                        continue  # a port scanner, or one that died at once
+                        continue  # a stranger, or one that died at once
                     names = ", ".join(self.cluster.named(rank) for rank in sorted(missing))
                     raise UserError(
                         f"{names}: not there within {self.wait:.0f} s; start the same command there, with its own "
@@ -131,7 +134,7 @@ class Link:
         while True:
             try:
                 peer = socket.create_connection((host, int(port) + 1), timeout=max(end - time.monotonic(), 0.01))
-                _write(peer, _DATA, str(self.cluster.rank).encode())
+                peer.sendall(struct.pack(_GREETING, _WORD, self.cluster.rank))
                 return peer
             except OSError as error:
                 if time.monotonic() > end:

@@ -5,15 +5,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from rsml.utils.packages import require
 from rsml.utils.virtual_devices import split_cpu
 
-T = TypeVar("T")
 
-
-def start_tensorflow(first: Callable[[], T] = lambda: None) -> T:  # type: ignore[assignment, return-value]
+def start_tensorflow(first: Callable[[], Any] = lambda: None) -> Any:
     """Imports and starts TensorFlow with the process's error stream held back; shows it if that fails.
 
     A user who sets TF_CPP_MIN_LOG_LEVEL has decided what to see and is left alone.

@@ -74,6 +74,8 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(held):
     third = held.ask("scores", asked(GREY))
     reply = upload(open_client(held), "/v1/predict", GREY)
     assert reply.status_code == 429 and int(reply.headers["retry-after"]) >= 1
+    # What can never have a place is told so, and not to try again.
+    assert upload(open_client(held), "/v1/predict", *[GREY] * 4).status_code == 413
     held.release()
     assert len({future.result(60).tobytes() for future in first + third}) <= 2
     assert upload(open_client(held), "/v1/predict", GREY).status_code == 200
@@ -159,7 +161,6 @@ def test_sigterm_answers_what_is_in_work_and_the_client_asks_it(model_file, tmp_
         address = next(word for word in line.split() if word.startswith("http"))
         client = Client(address, TOKEN)
         expected = SceneModel.load(model_file).scores([str(path) for path in pictures])
-        wait_until(lambda: _listens(address))
         found = client.predict([*pictures, b"damaged"])["images"]
         assert [one["name"] for one in found[:-1]] == [path.name for path in pictures] and "error" in found[-1]
         np.testing.assert_allclose([list(one["scores"].values()) for one in found[:-1]], expected, atol=1e-6)

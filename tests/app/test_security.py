@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from rsml.app.listening import bind
 from rsml.app.security import HEADERS, Limits, Roots, check_token
@@ -65,6 +66,11 @@ def test_pages_of_other_sites_are_refused(headers, status, client):
     reply = upload(client, "/v1/predict", GREY, headers=headers)
     assert reply.status_code == status
     assert not any(name.startswith("access-control") for name in reply.headers)
+
+
+def test_no_web_socket_is_opened(client):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/predict"):
+        pass
 
 
 def test_every_answer_carries_the_headers(client):

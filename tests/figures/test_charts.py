@@ -11,7 +11,7 @@ from PIL import Image
 
 from rsml.evaluation import bootstrap_interval, multilabel_metrics
 from rsml.figures import charts as figures
-from rsml.figures.style import BLUE, GREY, ORANGE
+from rsml.figures.style import BLUE, GREY, ORANGE, label_colours
 from rsml.utils.errors import UserError
 
 
@@ -229,7 +229,7 @@ def test_feature_map_colours_by_label():
     ]
     own = figure.axes[0].collections[1]
     np.testing.assert_allclose(own.get_offsets(), points[labels[:, 3] == 1])
-    assert colour(own.get_facecolor()[0]) == BLUE
+    np.testing.assert_allclose(own.get_facecolor()[0][:3], label_colours(NAMES)[3])
     classes = np.arange(80) % 5
     single = figures.feature_map(points, classes, NAMES).axes[0]
     assert [text.get_text() for text in single.get_legend().get_texts()] == NAMES
@@ -237,6 +237,23 @@ def test_feature_map_colours_by_label():
     assert len({colour(group.get_facecolor()[0]) for group in single.collections}) == 5
     with pytest.raises(UserError, match="no label is named 'tree'"):
         figures.feature_map(points, labels, NAMES, ["tree"])
+
+
+def test_several_feature_maps_lie_beside_each_other():
+    labels, _ = part()
+    maps = {"signa": np.random.default_rng(1).random((80, 2)), "plain": np.random.default_rng(2).random((80, 2))}
+    figure = figures.feature_map(maps, labels, NAMES)
+    assert len(figure.axes) == 2 * len(NAMES)
+    assert [axes.get_title() for axes in figure.axes[2:4]] == [
+        f"{NAMES[1]} ({labels[:, 1].sum()}): {name}" for name in maps
+    ]
+    for axes, points in zip(figure.axes[2:4], maps.values(), strict=True):
+        np.testing.assert_allclose(axes.collections[1].get_offsets(), points[labels[:, 1] == 1])
+    classes = np.arange(80) % 5
+    left, right = figures.feature_map(maps, classes, NAMES).axes
+    assert (left.get_title(), right.get_title()) == tuple(maps)
+    np.testing.assert_allclose(right.collections[2].get_offsets(), maps["plain"][classes == 2])
+    assert left.get_legend() is None and len(right.get_legend().get_texts()) == 5
 
 
 def test_save_writes_whole_files_of_the_asked_kind(tmp_path):

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from rsml.figures.panels import MISSED, RIGHT, WRONG, Mistake, confident_mistakes, mistakes_sheet, score_panel
+from rsml.figures.panels import (
+    MISSED,
+    RIGHT,
+    WRONG,
+    Mistake,
+    confident_mistakes,
+    mistakes_sheet,
+    runs_panel,
+    score_panel,
+)
 from rsml.figures.style import shorten
 from rsml.utils.errors import UserError
 
@@ -45,6 +54,23 @@ def test_score_panel_follows_the_thresholds_and_lays_out_any_number():
     assert len(figure.axes[2].patches) == 5
     with pytest.raises(UserError, match="2 images do not fit 5 rows"):
         score_panel([PICTURE] * 2, labels, scores, NAMES)
+
+
+def test_runs_panel_has_a_column_a_run_and_shows_every_fault():
+    truth = [[1, 0, 0, 0, 1]]
+    first = [[0.9, 0.1, 0.8, 0.3, 0.02]], [[1, 0, 1, 0, 0]]
+    other = [[0.4, 0.3, 0.2, 0.1, 0.05]], [[0, 0, 0, 0, 0]]
+    figure = runs_panel([PICTURE], truth, [("a", *first), ("b", *other)], NAMES, ["x.png"], top=3, title="one image")
+    left, picture, a, b = figure.axes
+    # Red at the left: what no run gives.
+    assert coloured(left) == [("sea", RIGHT), ("dock", MISSED)]
+    assert picture.get_title() == "x.png" and (a.get_title("left"), b.get_title("left")) == ("a", "b")
+    # The missed dock goes before cars, whose score is higher.
+    assert coloured(a)[::2] == [("sea", RIGHT), ("trees", WRONG), ("dock", MISSED)]
+    assert coloured(b)[::2] == [("sea", MISSED), ("sand", RIGHT), ("dock", MISSED)]
+    assert figure.get_suptitle().startswith("one image\nleft: true labels")
+    with pytest.raises(UserError, match="2 images do not fit 1 rows"):
+        runs_panel([PICTURE] * 2, truth, [("a", *first)], NAMES)
 
 
 def test_confident_mistakes_single_label():

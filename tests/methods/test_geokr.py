@@ -98,7 +98,8 @@ def test_the_consistency_pulls_on_the_student_as_published():
     logits = tf.Variable(np.random.default_rng(1).normal(size=(6, 3)).astype("float32"))
     teacher = np.log(keras.ops.softmax(term.state.teacher(IMAGES, training=True)))
     with tf.GradientTape() as tape:
-        loss = term(SHARES, np.arange(6), {"images": IMAGES, "logits": tf.convert_to_tensor(logits)})
+        outputs = {**term.prepare(IMAGES, 6), "logits": tf.convert_to_tensor(logits)}
+        loss = term(SHARES, np.arange(6), outputs)
     student = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(loss, -(student * teacher).mean(), rtol=1e-4)
     # d/ds of -mean(p t) with p = softmax(s): -p (t - sum(p t)) / (images * classes).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -87,9 +88,12 @@ def crop(folder: Path, data: Path) -> None:
 
 
 def train(folder: Path, data: Path) -> None:
+    import keras
+
     from rsml.config import Data, Experiment, Training
     from rsml.training.loop import train as run
 
+    keras.backend.clear_session()  # a process of its own would name its layers anew
     run(
         Experiment(
             name="run",
@@ -158,13 +162,29 @@ def _plain(file: Path) -> Any:
         return "written"
     if file.suffix in (".keras", ".npz"):
         with zipfile.ZipFile(file) as archive:
-            return {name: archive.read(name) for name in archive.namelist() if name != "metadata.json"}
+            found = {name: archive.read(name) for name in archive.namelist() if name != "metadata.json"}
+        return {name: _arrays(data) if name.endswith(".h5") else data for name, data in found.items()}
     if file.suffix == ".gpkg":
         with contextlib.closing(sqlite3.connect(file)) as tables:
             return [line for line in tables.iterdump() if 'INTO "gpkg_contents"' not in line]  # says when
     if file.suffix == ".json":
         return _without_times(json.loads(data))
     return data
+
+
+def _arrays(data: bytes) -> dict[str, bytes]:
+    import h5py
+
+    found = {}
+
+    def keep(name: str, member: Any) -> None:
+        if isinstance(member, h5py.Dataset):
+            found[name] = member[()].tobytes()
+
+    # Between its arrays the file holds whatever was in memory.
+    with h5py.File(io.BytesIO(data)) as file:
+        file.visititems(keep)
+    return found
 
 
 _TIMES = {"manifest.json", "made_with.json", "journal.csv"}

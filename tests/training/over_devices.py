@@ -21,6 +21,7 @@ from rsml.data import pipeline
 from rsml.layers import NeighborMemory
 from rsml.run import Run
 from rsml.training import loop
+from rsml.utils.virtual_devices import split_cpu
 
 STEPS = 20
 SINGLE, MULTI, SHARES = "single-label", "multi-label", "proportions"
@@ -47,6 +48,11 @@ CASES = {
     },
     # 24 images in batches of 23: one device has nothing to do in the last step of an epoch.
     "lonely": {**PLAIN, "training": {"batch_size": 23, "epochs": 3}},
+    "recipe": {
+        **PLAIN,
+        "augment": {"mixup": 0.4},
+        "training": {"average": 0.9, "accumulate": 2, "sizes": {0: 24, 0.5: 32}, "layer_decay": 0.8},
+    },
     "float16": {**PLAIN, "training": {"precision": "mixed_float16", "clip_norm": 0.1}},
     "bfloat16": {**PLAIN, "training": {"precision": "mixed_bfloat16", "class_weights": True}},
 }
@@ -202,4 +208,5 @@ def main(sources: dict[str, str], folder: Path, cases: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    split_cpu()
     main(json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

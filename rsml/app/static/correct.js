@@ -30,9 +30,10 @@ export async function correctView(main, state) {
     h("button", { "data-queue": name, "aria-pressed": String(name === kind), onclick: () => { kind = name; for (const tab of tabs.children) tab.setAttribute("aria-pressed", String(tab.dataset.queue === kind)); next(); } }, title)));
   const about = h("p", { class: "soft" });
 
+  const name = h("input", { type: "text", "aria-label": "Name of the new run" });
   const summary = async () => {
     const found = await ask("/page/corrections");
-    const name = h("input", { type: "text", value: found.name, "aria-label": "Name of the new run" });
+    if (!name.value) name.value = found.name;
     show(tally, `${found.decided} looked at, ${found.changed} changed, ${found.skipped} skipped.`);
     show(after, h("h2", {}, "When you are done"), h("p", {}, "Decisions are kept in ", code(found.journal), ", one line each; nothing else is changed."),
       h("div", { class: "row" }, h("a", { class: "button", href: "/page/corrections.csv", download: true }, "Corrected table (CSV)"), h("a", { class: "button", href: "/page/corrections.csv?what=changed", download: true }, "Changed rows only")),
@@ -58,7 +59,7 @@ export async function correctView(main, state) {
         }) }, "Score the images")));
     } else if (!found.item) show(place, empty(found.left ? "Others look at the rest" : "This queue is done", h("p", {}, found.left ? `${found.left} images are shown in other tabs just now.` : "Choose another queue, or train again with the corrections.")));
     else draw(found.item, found);
-    await summary();
+    attempt(summary); // not waited for: the next key may come at once
   });
 
   function draw(given, queue) {
@@ -108,7 +109,7 @@ export async function correctView(main, state) {
       const back = await post("/page/corrections/undo", { ...past.pop(), by: by.value });
       draw(back);
       place.querySelector(".why").textContent = "Taken back; decide again.";
-      await summary();
+      attempt(summary);
     } catch (fault) {
       if (!fault.body?.conflict) throw fault;
       toast(fault.message, true);
