@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types coverage docs pictures audit wheel lowest clean
+.PHONY: demo test lint types coverage docs pictures faults damage mutants audit wheel lowest clean
 
 demo: $(VENV)/.installed
 	$(RUN) train.py
@@ -27,6 +27,16 @@ pictures: $(VENV)/.tested-with
 
 docs: $(VENV)/bin/mkdocs
 	$(VENV)/bin/mkdocs build --strict --site-dir build/site
+
+# The full sweeps, of which the tests run a part: every write fails once, every file of others is damaged, code is mutated.
+faults: $(VENV)/.tested-with
+	$(RUN) -m tests.sweeps.faults
+
+damage: $(VENV)/.tested-with
+	$(RUN) benchmarks/damage.py --count 100000
+
+mutants: $(VENV)/.tested-with
+	$(RUN) benchmarks/mutants.py --count 200
 
 # Known faults of the exact set that is installed.
 audit:
