@@ -30,7 +30,8 @@ docs: $(VENV)/bin/mkdocs
 
 # The full sweeps, of which the tests run a part: every write fails once, every file of others is damaged, code is mutated.
 faults: $(VENV)/.tested-with
-	$(RUN) -m tests.sweeps.faults
+	$(RUN) -m tests.sweeps.faults --works divide scenes index compare crop map
+	$(RUN) -m tests.sweeps.faults --works train export --points 40
 
 damage: $(VENV)/.tested-with
 	$(RUN) benchmarks/damage.py --count 100000
