@@ -42,6 +42,11 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
 
     @router.get("/runs/{name}/history")
     def history(name: str) -> dict[str, Any]:
+        job = next((one for one in workspace.jobs.all() if one.get("run") == name), None)
+        if job is not None and not (workspace.root / name / "config.json").is_file():
+            # Just begun from this page, or refused before it had a folder.
+            state = "starting" if job["state"] == "running" else "stopped"
+            return {**about(Run(workspace.root / name)), "state": state, "history": [], "last": job["last"]}
         run = named(name)
         return {**about(run), "history": rows_of(run)}
 

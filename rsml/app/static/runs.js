@@ -5,7 +5,7 @@ import { refresh } from "./jobs.js";
 
 const chosen = new Set();
 let filter = "";
-const STATES = { training: "training", done: "finished", stopped: "not finished" };
+const STATES = { starting: "starting", training: "training", done: "finished", stopped: "not finished" };
 
 export async function runsView(main, state, [name]) {
   return name ? oneRun(main, name) : list(main, state);
@@ -118,8 +118,8 @@ function draw(place, run, act) {
   show(place, h("div", { class: "row spread" }, h("h1", {}, run.name), h("div", { class: "row" },
     run.report ? h("a", { class: "button", href: `/page/runs/${encodeURIComponent(run.name)}/report`, target: "_blank", rel: "noopener" }, "Open the report") : null,
     run.state === "training" ? h("button", { onclick: act("stop") }, "Stop cleanly") : null,
-    run.state === "stopped" ? h("button", { class: "main", onclick: act("go-on") }, "Go on training") : null)),
-  h("p", {}, h("span", { class: `state ${run.state}` }, STATES[run.state]), ` · epoch ${run.epoch} of ${run.epochs} · ${run.method} · ${run.backbone} · ${run.source}`),
+    run.state === "stopped" && run.epochs ? h("button", { class: "main", onclick: act("go-on") }, "Go on training") : null)),
+  h("p", {}, h("span", { class: `state ${run.state}` }, STATES[run.state]), ["", run.epochs && `epoch ${run.epoch} of ${run.epochs}`, run.backbone && run.method, run.backbone, run.source, run.state === "stopped" && run.last].filter((part) => part || part === "").join(" · ")),
   run.epochs && run.state !== "done" ? h("progress", { max: String(run.epochs), value: String(run.epoch), "aria-label": "Epochs" }) : null,
   run.metrics.length ? h("dl", { class: "headlines" }, run.metrics.map((one) => h("div", {}, h("dt", {}, `${one.name}, ${run.part}`), h("dd", {}, metric(one))))) : null,
   charts.length ? h("div", { class: "charts" }, charts) : h("p", { class: "soft" }, "No epoch is finished yet; curves appear with the first."));
