@@ -4,13 +4,17 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types coverage docs pictures faults damage mutants audit wheel lowest clean
+.PHONY: demo test long lint types coverage docs pictures faults damage mutants audit wheel lowest clean
 
 demo: $(VENV)/.installed
 	$(RUN) train.py
 
 test: $(VENV)/.tested-with
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# The tests with every case of those that take minutes.
+long: $(VENV)/.tested-with
+	RSML_LONG=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.tested-with
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -32,6 +32,7 @@ def test_a_fault_leaves_a_line_and_then_the_undisturbed_result(name):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("RSML_LONG"), reason="minutes: make long")
 @pytest.mark.parametrize("name", sorted(set(HEAVY) - {"export"}))
 def test_a_fault_of_a_command_with_a_model_does_too(name):
     if name == "map":
