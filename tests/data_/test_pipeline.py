@@ -401,3 +401,24 @@ def test_every_choice_reaches_the_pixels(samples, choice, cache):
         for image, row in zip(images.numpy(), about["index"].numpy(), strict=True)
     }
     np.testing.assert_array_equal(np.stack([rows[row] for row in range(4)]), other)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_batches_are_mixed_as_often_as_asked_and_each_epoch_otherwise(samples, kind):
+    batches = {"batch_size": 6, "epochs": 2}
+    for share, is_mixed in ((1.0, True), (0.0, False)):
+        mixed = Augment(**NO_FLIPS, **{kind: 1.0}, mixed=share)
+        found = [about["labels"].numpy() for _, about in train(samples, augment=mixed, **batches)]
+        again = [about["labels"].numpy() for _, about in train(samples, augment=mixed, **batches)]
+        np.testing.assert_array_equal(np.concatenate(found), np.concatenate(again))
+        assert any(((labels > 0.01) & (labels < 0.99)).any() for labels in found) == is_mixed
+
+
+def test_the_shape_of_a_crop_reaches_the_images(samples):
+    wide, tall = (
+        next(
+            iter(train(samples, batch_size=4, epochs=1, augment=Augment(**NO_FLIPS, crop=(0.3, 0.3), crop_ratio=ratio)))
+        )
+        for ratio in ((3.0, 3.0), (1 / 3, 1 / 3))
+    )
+    assert not np.allclose(wide[0], tall[0], atol=1)
