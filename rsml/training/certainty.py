@@ -49,7 +49,7 @@ class Certainty:
         last.promise = None if self.promise is None else asdict(self.promise)
         # Keras goes on predicting with the function that it traced before.
         model.make_predict_function(force=True)
-        return (self.calibration, self.thresholds, self.promise) != (None, None, None)
+        return any(kept is not None for kept in (self.calibration, self.thresholds, self.promise))
 
     def measured(self, part: Samples, raw: np.ndarray, resamples: int) -> dict[str, Any]:
         """What belongs into the summary of a part: reliability before and after, and what became of the promise."""

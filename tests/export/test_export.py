@@ -294,7 +294,7 @@ def test_a_classifier_made_elsewhere_is_converted_first(scene_folder, tmp_path, 
     [
         (["{best}"], "give some with --images"),
         (["{run}", "--root", "/nowhere/at/all"], "--root, or give others with --images"),
-        (["{run}", "--images", "0"], "expected 1 or more"),
+        (["{run}", "--images", "0"], "--images: expected 1 image or more"),
         (["{run}", "--fixed-batch", "0"], "--fixed-batch: '0': expected"),
         (["{run}", "--images", "/no/such.png"], "no such image"),
     ],
