@@ -141,6 +141,6 @@ def test_token_networks_train_with_the_methods(family, name, methods, multilabel
         evaluation=Evaluation(figures=False, page=False, resamples=0),
     )
     run = train(experiment, root=tmp_path)
-    assert np.isfinite(run.read_history()["loss"]).all()
+    assert np.isfinite(run.history["loss"]).all()
     scores = keras.saving.load_model(run.best)(PIXELS[:, :32, :32], training=False)
     assert scores.shape == (2, 3) and np.isfinite(scores).all()
