@@ -190,7 +190,7 @@ def test_what_is_wrong_with_a_map_is_one_line(tmp_path, tiles, classes, capsys):
     beyond = land_cover(tmp_path / "beyond.tif", [1], [1], [1], [1], transform=from_origin(1e12, 1e12, 20, 20))
     assert "beyond.tif: lies nowhere on Earth" in fails(capsys, *asked, beyond)
     assert "no land cover named" in fails(capsys, *asked[:-1])
-    assert "expected a share from 0 to 1, found 50" in fails(capsys, *asked, nlcd, "--min-covered", 50)
+    assert "'50': expected a number of 0 to 1" in fails(capsys, *asked, nlcd, "--min-covered", 50)
     assert "known: corine" in fails(capsys, tiles, "--classes", "x", "--land-cover", nlcd)
 
 
