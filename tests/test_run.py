@@ -51,7 +51,7 @@ def test_fresh_clears_what_a_run_writes_and_nothing_else(tmp_path):
     (run.folder / "notes.txt").write_text("mine")
     run = Run.start(Experiment(name="a", training=Training(epochs=3)), tmp_path, fresh=True)
     assert run.experiment.training.epochs == 3
-    assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "notes.txt"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "manifest.json", "notes.txt"]
 
 
 def test_opening_says_what_is_missing(tmp_path):

@@ -116,7 +116,7 @@ def test_a_promise_that_cannot_be_given_is_refused_before_training(table, tmp_pa
     with pytest.raises(UserError, match="two ways to choose them"):
         Experiment.parse(both)
     with pytest.raises(UserError, match="expected recall>=LEVEL"):
-        rsml.train(experiment(table, "odd", thresholds="f1>=0.9"), root=tmp_path)
+        Experiment.parse({"name": "odd", "evaluation": {"thresholds": "f1>=0.9"}})
 
 
 def test_shares_are_promised_nothing():
