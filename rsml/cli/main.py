@@ -50,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start(arguments: Sequence[str] | None) -> int | None:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for word in words:
+    for place, word in enumerate(words):
         if not word or "\0" in word:
-            raise UserError(f"{'a word with a NUL' if word else 'an empty word'} on the command line; expected a value")
+            of = f"{words[place - 1]}: " if place and words[place - 1].startswith("-") else ""
+            what = "a word with a NUL" if word else "an empty word"
+            raise UserError(f"{of}{what} on the command line; expected a value")
     options = make_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=getattr(sys, options.log))
     logging.getLogger("absl").setLevel(logging.ERROR)

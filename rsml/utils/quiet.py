@@ -45,4 +45,6 @@ def start_tensorflow(first: Callable[[], Any] = lambda: None) -> Any:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+            # Read by now; a process that this one starts must not take it for the user's wish.
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     return made

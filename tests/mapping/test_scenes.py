@@ -88,7 +88,7 @@ def test_bands_and_range_are_read_from_text(checkpoint, tmp_path, capsys):
     write(tmp_path / "scene.tif", noise(40, 40, 4).astype(np.uint16) * 10)
     assert run(checkpoint, "scene.tif", "--map", "--bands", "4,3,1", "--value-range", "0,2550") == 0
     capsys.readouterr()
-    for option, text in (("--bands", "4;3"), ("--value-range", "0"), ("--bands", "0")):
+    for option, text in (("--bands", "4;3"), ("--value-range", "0"), ("--bands", ""), ("--bands", "0")):
         assert run(checkpoint, "scene.tif", "--map", option, text) == 2
         assert re.match(f"error: {option}: .*expected", capsys.readouterr().err)
 

@@ -231,7 +231,7 @@ def test_damaged_files_are_one_line(ice, tmp_path):
     with h5py.File(path, "r+") as file:
         name = next(name for name in file["model_weights"] if name.startswith("dense"))
         del file[f"model_weights/{name}/{name}"]
-    with pytest.raises(UserError, match=r"empty\.h5(: damaged| is damaged)"):
+    with pytest.raises(UserError, match=r"empty\.h5: damaged"):
         load_model(path)
     with h5py.File(path, "r+") as file:
         del file.attrs["model_config"]
