@@ -31,18 +31,9 @@ def make_files(folder: Path) -> None:
     import keras
     import numpy as np
 
-    from tests.weights.test_hostile_files import network
-    from tests.weights.test_load import write_npz, write_safetensors, write_torch_legacy, write_torch_zip
+    from tests.weights.test_hostile_files import write_good_files
 
-    model = network()
-    model.save(folder / "m.keras")
-    model.save(folder / "m.h5")
-    model.save_weights(folder / "m.weights.h5")
-    state = {"conv1.weight": np.ones((4, 3, 3, 3), "f4"), "conv1.bias": np.ones(4, "f4")}
-    write_torch_zip(folder / "m.pth", state)
-    write_torch_legacy(folder / "old.pth", state)
-    write_npz(folder / "m.npz", state)
-    write_safetensors(folder / "m.safetensors", state)
+    write_good_files(folder)
     np.save(folder / "a.npy", np.arange(30.0).reshape(5, 6))
     (folder / "a.json").write_text(json.dumps({"a": [1, {"b": "x" * 50}], "c": None, "k": keras.__version__}))
 

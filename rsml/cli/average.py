@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add, out_folder
+from rsml.cli.options import RUNS_FOLDER, add
 
 LOG = "stdout"
 
@@ -18,14 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="mean of the weights (as quick as one run), mean of the answers, or the better one (default: %(default)s)",
     )
-    add(
-        parser,
-        "--out",
-        type=out_folder,
-        metavar="FOLDER",
-        default="checkpoint",
-        help="folder of all runs (default: %(default)s)",
-    )
+    add(parser, "--out", **RUNS_FOLDER)
     add(parser, "--fresh", help="write over a run of that name")
 
 

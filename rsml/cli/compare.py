@@ -2,7 +2,7 @@
 
 import argparse
 
-from rsml.cli.options import add, key_value, out_folder, seed
+from rsml.cli.options import RUNS_FOLDER, add, key_value, out_folder, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=seed, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     add(parser, "--name", required=True, help="name of the comparison: runs land in checkpoint/<name>/")
-    add(
-        parser,
-        "--out",
-        type=out_folder,
-        metavar="FOLDER",
-        default="checkpoint",
-        help="folder of all runs (default: %(default)s)",
-    )
+    add(parser, "--out", **RUNS_FOLDER)
     add(parser, "--metric")
     add(parser, "--split", choices=["valid", "test"], default="test")
     parser.add_argument(

@@ -162,6 +162,15 @@ def picked(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
+RUNS_FOLDER: dict[str, Any] = {
+    "type": out_folder,
+    "metavar": "FOLDER",
+    "default": "checkpoint",
+    "help": "folder of all runs (default: %(default)s)",
+}
+"""What `--out` is where runs are made."""
+
+
 def add(parser: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
     """Gives a command options that are shared, the last one with changes of its own."""
     for name in names:

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING
 
-from rsml.cli.options import add, out_folder, whole
+from rsml.cli.options import RUNS_FOLDER, add, out_folder, whole
 
 if TYPE_CHECKING:
     from rsml.config import Experiment
@@ -26,14 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JOURNAL",
         help="corrected labels, as `rsml app` keeps them (RUN/app/journal.jsonl), in place of the data's own",
     )
-    add(
-        parser,
-        "--out",
-        type=out_folder,
-        metavar="FOLDER",
-        default="checkpoint",
-        help="folder of all runs (default: %(default)s)",
-    )
+    add(parser, "--out", **RUNS_FOLDER)
     parser.add_argument(
         "--devices",
         metavar="N",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import logging
 import os
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,10 +12,10 @@ from typing import cast
 
 import numpy as np
 
+from rsml.utils.download import fetch
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
-
-logger = logging.getLogger(__name__)
+from rsml.utils.guard import read_npz
 
 ARCHIVE = "glove.6B.zip"
 SOURCE = f"https://downloads.cs.stanford.edu/nlp/data/{ARCHIVE}"
@@ -50,7 +47,12 @@ def glove_vectors(width: int, forms: Mapping[str, list[tuple[str, ...]]]) -> dic
     else:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-            found = _words_in(_fetch(Path(folder) / ARCHIVE), width, wanted)
+            advice = (
+                f"connect to the network once, put {ARCHIVE} into {archive.parent}, or name an unpacked file, "
+                "word_vectors=glove.6B.300d.txt"
+            )
+            fetched = fetch(SOURCE, Path(folder) / ARCHIVE, SHA256, subject="word vectors (862 MB)", advice=advice)
+            found = _words_in(fetched, width, wanted)
     table |= found
     missing |= wanted - table.keys()
     with replacing(kept) as beside:
@@ -67,35 +69,9 @@ def cache_folder() -> Path:
 def _read(kept: Path) -> tuple[dict[str, np.ndarray], set[str]]:
     if not kept.is_file():
         return {}, set()
-    try:
-        with np.load(kept) as stored:
-            table = dict(zip(stored["words"].tolist(), stored["vectors"], strict=True))
-            return table, set(stored["missing"].tolist())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
-        raise UserError(f"{kept} cannot be read ({fault}); remove it, and it is made again") from None
-
-
-def _fetch(path: Path) -> Path:
-    """Fetches the archive, and keeps it only with the hash that it is known by."""
-    logger.info("fetching %s (862 MB, once)", SOURCE)
-    digest = hashlib.sha256()
-    try:
-        with urllib.request.urlopen(SOURCE, timeout=30) as answer, path.open("wb") as out:
-            while piece := answer.read(1 << 20):
-                digest.update(piece)
-                out.write(piece)
-    except OSError as fault:
-        reason = str(getattr(fault, "reason", fault)) or type(fault).__name__
-        raise UserError(
-            f"word vectors: {SOURCE} could not be fetched ({reason}); connect to the network once, put {ARCHIVE} into "
-            f"{cache_folder()}, or name an unpacked file, word_vectors=glove.6B.300d.txt"
-        ) from None
-    if digest.hexdigest() != SHA256:
-        raise UserError(
-            f"word vectors: {SOURCE} came with the SHA-256 {digest.hexdigest()}, expected {SHA256}; nothing was kept, "
-            "try again"
-        )
-    return path
+    stored = read_npz(kept, ("words", "vectors", "missing"), advice="remove it, and it is made again")
+    table = dict(zip(stored["words"].tolist(), stored["vectors"], strict=True))
+    return table, set(stored["missing"].tolist())
 
 
 def _words_in(archive: Path, width: int, wanted: Iterable[str]) -> dict[str, np.ndarray]:

@@ -1,19 +1,14 @@
 """Weights that others publish: fetch torchvision's, and know what pixels those of satellite images learned on."""
 
-import hashlib
-import logging
 import os
 import re
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsml.layers.preprocess import Preprocess
+from rsml.utils.download import fetch, sha256_of
 from rsml.utils.errors import UserError
-from rsml.utils.files import replacing
-
-logger = logging.getLogger(__name__)
 
 _SOURCE = "https://download.pytorch.org/models/"
 # The end of each name is the beginning of the file's SHA-256. "imagenet_v2" are torchvision's later recipes.
@@ -48,41 +43,19 @@ def imagenet_file(name: str, which: str = "imagenet") -> Path:
             "(--set model.weights=None), or name another backbone."
         )
     file = IMAGENET[which][name]
+    digits = file.removesuffix(".pth").rpartition("-")[2]
     for folder in _folders():
-        if (folder / file).is_file() and _hash_is_right(folder / file):
+        if (folder / file).is_file() and sha256_of(folder / file).startswith(digits):
             return folder / file
     path = next(_folders()) / file
-    logger.info("fetching %s%s to %s", _SOURCE, file, path.parent)
-    try:
-        with replacing(path) as beside:
-            with urllib.request.urlopen(_SOURCE + file, timeout=30) as answer, beside.open("wb") as out:
-                while piece := answer.read(1 << 20):
-                    out.write(piece)
-            if not _hash_is_right(beside, file):
-                raise UserError(
-                    f"{_SOURCE}{file} came with another hash than its name says; nothing was kept, try again."
-                )
-    except OSError as error:
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise UserError(
-            f"The ImageNet weights of {name} could not be fetched from {_SOURCE}{file} ({reason}); connect to the "
-            f"network once, put the file into {path.parent}, or give weights= a file."
-        ) from None
-    return path
+    advice = f"connect to the network once, put the file into {path.parent}, or give weights= a file."
+    return fetch(_SOURCE + file, path, digits, subject=f"The ImageNet weights of {name}", advice=advice)
 
 
 def _folders() -> Iterator[Path]:
     yield Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
     torch = os.environ.get("TORCH_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
     yield Path(torch).expanduser() / "hub" / "checkpoints"
-
-
-def _hash_is_right(path: Path, name: str | None = None) -> bool:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest().startswith((name or path.name).removesuffix(".pth").rpartition("-")[2])
 
 
 @dataclass(frozen=True)

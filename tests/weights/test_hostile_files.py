@@ -25,9 +25,8 @@ def network():
     return keras.Model(image, layers.Dense(2, name="head")(layers.GlobalAveragePooling2D()(x)))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved")
+def write_good_files(folder):
+    """One small good file of each kind."""
     model = network()
     model.save(folder / "m.keras")
     model.save(folder / "m.h5")
@@ -37,6 +36,12 @@ def saved(tmp_path_factory):
     write_torch_legacy(folder / "old.pth", state)
     write_npz(folder / "m.npz", state)
     write_safetensors(folder / "m.safetensors", state)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    write_good_files(folder)
     return folder
 
 
