@@ -263,6 +263,10 @@ class Experiment(Settings):
         named = {method.kind for method in self.methods}
         return (*self.methods, *{method.kind: method for method in brought if method.kind not in named}.values())
 
+    def decision_threshold(self) -> float | None:
+        """The probability that a method decides by instead of 0.5, if one does."""
+        return next((own for method in self.applied_methods() if (own := method.decision_threshold)), None)
+
     def dump(self) -> dict[str, Any]:
         """The experiment with every default, as plain JSON values."""
         return self.model_dump(mode="json")

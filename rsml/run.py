@@ -204,10 +204,10 @@ class Run:
         import pandas as pd
 
         from rsml.api import image_paths
-        from rsml.prediction.scene_model import SceneModel
+        from rsml.prediction.scene_model import open_model
 
         paths = image_paths(images)
-        model = SceneModel.load(self.files.best, trust=self.experiment.model.trust)
+        model = open_model(self.folder)[0]
         scores = model.scores(paths, batch_size)
         names = np.array(model.labels, dtype=object)
         table = pd.DataFrame(scores, columns=[f"score {name}" for name in model.labels])

@@ -11,11 +11,12 @@ import numpy as np
 
 from rsml.evaluation.scalars import LOWER_IS_BETTER, scalar_metrics
 from rsml.layers.scene_predictions import ScenePredictions, predictions_of
-from rsml.prediction.scene_model import SceneModel
+from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.run import ROOT, Run
 from rsml.tasks import task
 from rsml.training.finish import evaluate_run
 from rsml.utils.errors import UserError
+from rsml.utils.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def average_runs(
             raise UserError(
                 f"{run.folder}: has other images, labels or parts than {runs[0].folder}; give runs of one division"
             )
-    models = [SceneModel.load(run.files.best, trust=run.experiment.model.trust) for run in runs]
+    models = [open_model(run.folder)[0] for run in runs]
     for run, model in zip(runs[1:], models[1:], strict=True):
         for what in ("labels", "task", "reading"):
             if getattr(model, what) != getattr(models[0], what):
@@ -61,7 +62,10 @@ def average_runs(
     elif not len(valid):
         raise UserError(f"{runs[0].folder}: has no validation part to choose by; say --how soup or --how ensemble")
     else:
-        monitor = experiment.training.monitor or task(samples.task).monitor
+        row = task(samples.task)
+        known = scalar_metrics(valid.labels, np.full(valid.labels.shape, 1 / valid.labels.shape[1]), samples.task)
+        # A loss, or what a method's term measures, is no measure of a saved model.
+        monitor = experiment.training.monitor if experiment.training.monitor in known else row.monitor
         candidates: dict[str, tuple[float, keras.Model]] = {}
         for kind, make in made.items():
             try:
@@ -78,10 +82,11 @@ def average_runs(
         logger.info("the %s is taken", kind)
         chosen = candidates[kind][1]
 
-    target = Run.start(experiment, Path(root), fresh)
-    target.write_samples(samples)
-    target.write_model(chosen, target.files.best)
-    evaluate_run(target, experiment, samples)
+    with lock(target.folder, "averaging"):
+        target = Run.start(experiment, Path(root), fresh)
+        target.write_samples(samples)
+        target.write_model(chosen, target.files.best)
+        evaluate_run(target, experiment, samples)
     return target
 
 

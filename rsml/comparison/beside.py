@@ -190,7 +190,7 @@ class Beside:
         import numpy as np
 
         from rsml.figures.features import feature_map, tsne
-        from rsml.prediction.scene_model import SceneModel
+        from rsml.prediction.scene_model import open_model
         from rsml.retrieval.embedding import Embedder
 
         # Evenly over the part, so that every class of a sorted one is there.
@@ -200,7 +200,7 @@ class Beside:
         for name, (scored, *_) in zip(self.names, self.sides, strict=True):
             run = scored.run
             bad: list[ImageError] = []
-            model = SceneModel.load(run.files.best, trust=trust or run.experiment.model.trust)
+            model = open_model(run.folder, trust)[0]
             vectors = [batch for _, batch in Embedder(model, str(run.folder)).stream(shown.files.tolist(), bad)]
             if bad:
                 raise bad[0]

@@ -56,9 +56,9 @@ def read_scored(folder: str, split: str, root: str | None = None, trust: bool = 
     scores = kept_scores(run, samples.paths, names)
     thresholds = kept_thresholds(run, split, names)
     if scores is None or thresholds is None:
-        from rsml.prediction.scene_model import SceneModel
+        from rsml.prediction.scene_model import open_model
 
-        model = SceneModel.load(run.files.best, trust=trust or run.experiment.model.trust)
+        model = open_model(run.folder, trust)[0]
         order = [model.labels.index(name) for name in names]
         scores, thresholds = model.scores(samples)[:, order], model.thresholds[order]
     return Scored(run, samples.task, samples.paths, names, samples.labels, scores, thresholds, run.experiment.seed)

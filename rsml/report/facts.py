@@ -65,7 +65,8 @@ class Facts:
         from rsml.comparison.paired import kept_scores, kept_thresholds
 
         run = Run.open(folder)
-        part = next((name for name in ("test", "valid") if name in run.evaluation), None)
+        measured = run.evaluation
+        part = next((name for name in ("test", "valid") if name in measured), None)
         if part is None:
             raise UserError(f"{run.folder}: was measured on no part, so there is nothing to report")
         everything = run.read_samples(root)
@@ -75,9 +76,9 @@ class Facts:
         if scores is None or thresholds is None:
             raise UserError(
                 f"{run.folder}: no scores of its {part} part are kept in predictions.csv; "
-                f"write them again with `rsml test {run.folder}`"
+                f"write them again with `rsml predict {run.folder}`"
             )
-        return cls(run, part, samples, everything, scores, thresholds, run.evaluation[part])
+        return cls(run, part, samples, everything, scores, thresholds, measured[part])
 
     @property
     def row(self) -> TaskRow:

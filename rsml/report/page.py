@@ -15,7 +15,7 @@ from markupsafe import Markup
 from rsml.comparison.paired import matched
 from rsml.data.images import ImageError, decode
 from rsml.evaluation.bootstrap import paired_test
-from rsml.prediction.scene_model import SceneModel
+from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.report.drawing import data_url, line_chart, reliability_chart, ring
 from rsml.report.facts import STEPS, Facts, made_with
 from rsml.run import Run
@@ -157,7 +157,7 @@ def _maps(facts: Facts, rows: list[int], labels: list[int], model: SceneModel | 
     from rsml.explain.pictures import overlay
 
     try:
-        model = model or SceneModel.load(facts.run.files.best, trust=facts.run.experiment.model.trust)
+        model = model or open_model(facts.run.folder)[0]
         explain = ClassMaps(model.model)
         files = facts.samples.files[rows].tolist()
         names = [facts.samples.label_names[label] for label in labels]

@@ -189,7 +189,7 @@ def measure(
 
 def measure_run(run: Run) -> dict[str, float]:
     """A run's retrieval of its training part by its test part, and the KNN's F1, as flat metrics for a comparison."""
-    scene_model = SceneModel.load(run.files.best, trust=run.experiment.model.trust)
+    scene_model = open_model(run.folder)[0]
     samples = run.read_samples()
     embedder = Embedder(scene_model, os.path.abspath(run.folder))
     asking, answering = _part(samples, "test", "--queries"), _part(samples, "train", "--archive")

@@ -83,7 +83,13 @@ def check_promise(experiment: Experiment, samples: Samples) -> None:
         )
 
 
-def settle(options: Evaluation, valid: Samples | None, raw: np.ndarray | None, task_name: str) -> Certainty:
+def settle(
+    options: Evaluation,
+    valid: Samples | None,
+    raw: np.ndarray | None,
+    task_name: str,
+    decided: np.ndarray | None = None,
+) -> Certainty:
     """Fits what the options ask for; without a validation part there is nothing to fit on.
 
     Args:
@@ -91,10 +97,11 @@ def settle(options: Evaluation, valid: Samples | None, raw: np.ndarray | None, t
         valid: The validation part.
         raw: Its uncalibrated scores.
         task_name: Of the model.
+        decided: `(labels,)` thresholds of uncalibrated scores that a method decides by; None are 0.5 each.
     """
     row = task(task_name)
     if valid is None or raw is None or row.shares:
-        return Certainty(task_name)
+        return Certainty(task_name, thresholds=decided)
     calibration = None
     if options.calibrate and options.views > 1:
         logger.info(
@@ -105,12 +112,12 @@ def settle(options: Evaluation, valid: Samples | None, raw: np.ndarray | None, t
     elif options.calibrate:
         calibration = fit_calibration(valid.labels, raw, row.activation)
     scores = raw if calibration is None else calibration.scores(raw)
-    thresholds, promise = None, None
+    thresholds, promise = decided, None
     if row.thresholds and options.tune_thresholds:
         thresholds = tune_thresholds(valid.labels, scores, options.threshold_objective)
     elif row.thresholds and calibration is not None:
-        # What was present at 0.5 stays present: calibration changes what scores mean, not what is decided.
-        thresholds = calibration.thresholds(np.full(scores.shape[1], 0.5))
+        # What was present stays present: calibration changes what scores mean, not what is decided.
+        thresholds = calibration.thresholds(np.full(scores.shape[1], 0.5) if decided is None else decided)
     if options.thresholds is not None:
         promise = Promise.parse(options.thresholds, row.one_class).fit(valid.labels, scores)
         if row.thresholds:

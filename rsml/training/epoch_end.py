@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from itertools import takewhile
@@ -100,8 +101,7 @@ class TrainingState:
         kept = self.run.files.state
         if kept.is_file():
             # A pair: training goes on from the epoch before if the newest state is damaged.
-            with replacing(kept.with_stem(_PREVIOUS)) as beside:
-                shutil.copyfile(kept, beside)
+            _keep_as(kept, kept.with_stem(_PREVIOUS))
         with replacing(kept) as beside:
             np.savez(beside, about=np.array(json.dumps(about)), **arrays)
 
@@ -118,7 +118,11 @@ class TrainingState:
             if not before.is_file():
                 raise
             logger.info("%s; going on from the state before it", str(fault).rpartition(";")[0])
-            return _read_state(before)
+            found = _read_state(before)
+            if self.run.writes:
+                # In the damaged one's place, or the next save would make the damaged one the spare.
+                _keep_as(before, newest)
+            return found
 
     def load(self) -> bool:
         """Takes up the kept state; returns whether there was one."""
@@ -159,6 +163,17 @@ def _read_state(path: Path) -> tuple[dict[str, Any], list[np.ndarray], list[np.n
 
 def _numbered(names: Collection[str], letter: str) -> list[str]:
     return list(takewhile(lambda name: name in names, (f"{letter}{number}" for number in range(len(names)))))
+
+
+def _keep_as(file: Path, other: Path) -> None:
+    """Makes a file known by another name too, in place of what had that name; a copy where links cannot be made."""
+    if other.is_file() and other.samefile(file):
+        return
+    with replacing(other) as beside:
+        try:
+            os.link(file, beside)
+        except OSError:
+            shutil.copyfile(file, beside)
 
 
 class EpochEnd(keras.callbacks.Callback):

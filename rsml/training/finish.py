@@ -46,7 +46,9 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     # A run that is measured again was calibrated before.
     predictions_of(model.model).calibration = None
     raw = {name: model.scores(part, options.batch_size) for name, part in parts.items()}
-    certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task)
+    threshold = experiment.decision_threshold()
+    decided = np.full(len(model.labels), threshold) if threshold else None
+    certainty = settle(options, parts.get("valid"), raw.get("valid"), samples.task, decided)
     if certainty.keep(model.model):
         run.write_model(model.model, run.files.best)
         model = SceneModel.of(model.model)
@@ -54,8 +56,8 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
     if experiment.training.h5:
         run.write_model(model.model, run.files.best_h5)
 
-    threshold = graph_threshold(experiment.methods)
-    edges = _edges(samples, threshold)
+    of_graph = graph_threshold(experiment.methods)
+    edges = _edges(samples, of_graph)
     counts = parts["valid"].present.sum(axis=0) if "valid" in parts else None
     summaries, intervals = {}, {}
     for name, part in parts.items():
@@ -89,7 +91,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             samples=samples,
             history=run.history,
             best_epoch=best_epoch,
-            graph_threshold=threshold,
+            graph_threshold=of_graph,
             part=parts.get(shown),
             scores=scores.get(shown),
             thresholds=model.thresholds,
@@ -98,15 +100,17 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
         )
     # Written last: a run with metrics is complete. Its page is made of what was written.
     run.write_evaluation(summaries)
-    if shown is not None and options.page:
+    if shown and options.page:
         open_page(run, model)
 
 
 def report(run: Run) -> str:
     """What a person wants to see at the end: the test part's table, where the run is, how to predict with it."""
-    shown = next((part for part in ("test", "valid") if part in run.evaluation), None)
-    lines = [] if shown is None else [f"{shown} part:", headline_table(run.evaluation[shown])]
-    lines += [] if shown is None else [*certainty_lines(run.evaluation[shown], shown), ""]
+    measured = run.evaluation
+    shown = next((part for part in ("test", "valid") if part in measured), None)
+    lines = []
+    if shown is not None:
+        lines = [f"{shown} part:", headline_table(measured[shown]), *certainty_lines(measured[shown], shown), ""]
     image = os.path.relpath(run.samples.part(shown or "train").files[0])
     beside_python = Path(sys.executable).with_name("rsml")
     own = os.path.relpath(beside_python) if beside_python.is_file() and not shutil.which("rsml") else "rsml"

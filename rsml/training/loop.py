@@ -119,7 +119,7 @@ def _fit(
         advice="make data.image_size or training.batch_size smaller",
     )
     about = {"labels": list(samples.label_names), "task": samples.task, "experiment": experiment.dump()}
-    threshold = next((t for method in experiment.applied_methods() if (t := method.decision_threshold)), None)
+    threshold = experiment.decision_threshold()
     served = classifier.served(**about, thresholds=[threshold] * len(samples.label_names) if threshold else None)
 
     # ---- Loss, optimizer, and what is measured after each epoch.

@@ -21,7 +21,7 @@ from rsml.evaluation.suspects import Suspect
 from rsml.figures.panels import Mistake, mistakes_sheet
 from rsml.figures.style import save
 from rsml.models import load_backbone
-from rsml.prediction.scene_model import SceneModel
+from rsml.prediction.scene_model import open_model
 from rsml.tasks import task
 from rsml.utils.errors import UserError
 from rsml.utils.files import replacing
@@ -117,7 +117,7 @@ def scores_of_training(experiment: Experiment, samples: Samples, folds: np.ndarr
         values["evaluation"] |= {"figures": False, "page": False, "resamples": 0}
         run = train(Experiment.parse(values), root=out)
         rows = np.flatnonzero(folds == fold)
-        model = SceneModel.load(run.files.best)
+        model = open_model(run.folder)[0]
         order = [model.labels.index(name) for name in samples.label_names]
         scores[rows] = model.scores(replace(divided.select(rows), root=Path(".")))[:, order]
     return scores

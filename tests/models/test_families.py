@@ -142,5 +142,5 @@ def test_token_networks_train_with_the_methods(family, name, methods, multilabel
     )
     run = train(experiment, root=tmp_path)
     assert np.isfinite(run.history["loss"]).all()
-    scores = keras.saving.load_model(run.best)(PIXELS[:, :32, :32], training=False)
+    scores = keras.saving.load_model(run.files.best)(PIXELS[:, :32, :32], training=False)
     assert scores.shape == (2, 3) and np.isfinite(scores).all()
