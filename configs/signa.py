@@ -47,7 +47,7 @@ def experiment(
         augment=Augment(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.4)),
         model=Model(
             backbone=backbone,
-            weights=None if from_file else weights,
+            weights=None if from_file and weights == "imagenet" else weights,
             preprocess="lite" if from_file else None,
         ),
         methods=method,

@@ -44,7 +44,7 @@ def experiment(
         augment=Augment(quarter_turns=True, vertical_flip=False, crop=(0.7, 1), brightness=0.3, contrast=0.3),
         model=Model(
             backbone=backbone,
-            weights=None if from_file else weights,
+            weights=None if from_file and weights == "imagenet" else weights,
             preprocess="lite" if from_file else None,
             dropout=0.2,
         ),

@@ -3,15 +3,13 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from rsml.data.augment_options import COLOUR_OPERATIONS, Augment, Range, check_shape
+from rsml.data.colour import blend, clip, mean_grey, saturate
 from rsml.data.distort import distort
 from rsml.data.geometry import affine, crop, erase
 
-# ITU-R 601 luma as torchvision rounds it (rgb_to_grayscale); the three do not sum to one there either.
-LUMA = (0.2989, 0.587, 0.114)
 # Every further operation draws from a seed of its own, so that switching it on leaves all else as it was.
 _CROP, _DISTORT, _ERASE = 101, 102, 103
 
@@ -109,15 +107,15 @@ def apply_factors(image: tf.Tensor, options: Augment, factors: Factors) -> tf.Te
         image = affine(image, ((cosine, -sine), (sine, cosine)), (factors.shift_x, factors.shift_y))
     image = _jitter_colour(image, colour_operations(options), factors)
     if options.greyscale:
-        image = tf.cond(factors.greyscale, lambda: _saturate(image, tf.constant(0.0)), lambda: image)
+        image = tf.cond(factors.greyscale, lambda: saturate(image, tf.constant(0.0)), lambda: image)
     return image
 
 
 def _jitter_colour(image: tf.Tensor, names: tuple[str, ...], factors: Factors) -> tf.Tensor:
     operations = {
-        "brightness": lambda image: _clip(image * factors.brightness),
-        "contrast": lambda image: _clip(_blend(image, _mean_grey(image), factors.contrast)),
-        "saturation": lambda image: _saturate(image, factors.saturation),
+        "brightness": lambda image: clip(image * factors.brightness),
+        "contrast": lambda image: clip(blend(image, mean_grey(image), factors.contrast)),
+        "saturation": lambda image: saturate(image, factors.saturation),
         "hue": lambda image: tf.image.adjust_hue(image, factors.hue),
     }
 
@@ -128,32 +126,3 @@ def _jitter_colour(image: tf.Tensor, names: tuple[str, ...], factors: Factors) -
     for position in range(len(names)):
         image = operations[names[0]](image) if len(names) == 1 else step(image, factors.order[position])
     return image
-
-
-def _clip(image: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(image, 0.0, 255.0)
-
-
-def _blend(image: tf.Tensor, other: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    return image * factor + other * (1.0 - factor)
-
-
-def _mean_grey(image: tf.Tensor) -> tf.Tensor:
-    """Mean of the grey image: the luma of the mean colour. Over whole rows first, which runs several times faster."""
-    height, width, bands = image.shape
-    rows = tf.reduce_mean(tf.reshape(image, [height, width * bands]), axis=0)
-    mean_colour = tf.reduce_mean(tf.reshape(rows, [width, bands]), axis=0)
-    return tf.reduce_sum(mean_colour * LUMA) if bands == 3 else tf.reduce_mean(mean_colour)
-
-
-def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Blend with the grey image, as one matrix on the colours: factor I + (1 - factor) (luma to all three).
-
-    Four pixels at a time (a block-diagonal 12 x 12 matrix) where their number allows: twice as fast as 3 x 3.
-    """
-    height, width, _ = image.shape
-    together = 4 if height * width % 4 == 0 else 1
-    to_grey = np.kron(np.eye(together), np.tile(np.array(LUMA)[:, None], (1, 3))).astype("float32")
-    matrix = _blend(np.eye(3 * together, dtype="float32"), to_grey, factor)
-    mixed = tf.reshape(image, [-1, 3 * together]) @ matrix
-    return _clip(tf.reshape(mixed, image.shape))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rsml.data.augment_options import RandAugment
+from rsml.data.colour import blend, clip, mean_grey, saturate
 from rsml.data.geometry import affine
 
-LUMA = (0.2989, 0.587, 0.114)
 SHARPEN = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))
 
 
@@ -30,20 +30,13 @@ def distort(image: tf.Tensor, options: RandAugment, seed: tf.Tensor) -> tf.Tenso
         # Strength to either side, so that brighter and darker, left and right are as likely.
         strength = options.magnitude * (2.0 * draws[step, 1] - 1.0)
         branches = [lambda name=name, image=image, by=strength: DISTORTIONS[name](image, by) for name in names]
-        image = tf.ensure_shape(tf.clip_by_value(tf.switch_case(which, branches), 0.0, 255.0), shape)
+        image = tf.ensure_shape(clip(tf.switch_case(which, branches)), shape)
     return image
 
 
-def _blend(image: tf.Tensor, other: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
-    """The image at `by` 0, nearly the other one at -1, as far beyond the image at 1."""
-    factor = 1.0 + 0.9 * by
-    return image * factor + other * (1.0 - factor)
-
-
-def _grey(image: tf.Tensor) -> tf.Tensor:
-    if image.shape[-1] != 3:
-        return tf.reduce_mean(image, axis=-1, keepdims=True)
-    return tf.reduce_sum(image * LUMA, axis=-1, keepdims=True)
+def _factor(by: tf.Tensor) -> tf.Tensor:
+    """The image as it is at `by` 0, nearly without the quality at -1, with as much more of it at 1."""
+    return 1.0 + 0.9 * by
 
 
 def _smoothed(image: tf.Tensor) -> tf.Tensor:
@@ -75,10 +68,10 @@ def _rotate(image: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
 
 DISTORTIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "none": lambda image, by: tf.identity(image),
-    "brightness": lambda image, by: image * (1.0 + 0.9 * by),
-    "contrast": lambda image, by: _blend(image, tf.reduce_mean(_grey(image)), by),
-    "saturation": lambda image, by: _blend(image, _grey(image), by),
-    "sharpness": lambda image, by: _blend(image, _smoothed(image), by),
+    "brightness": lambda image, by: image * _factor(by),
+    "contrast": lambda image, by: blend(image, mean_grey(image), _factor(by)),
+    "saturation": lambda image, by: saturate(image, _factor(by)),
+    "sharpness": lambda image, by: blend(image, _smoothed(image), _factor(by)),
     "posterize": _posterize,
     "solarize": _solarize,
     "stretch": _stretch,

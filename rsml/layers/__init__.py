@@ -12,7 +12,7 @@ from rsml.layers.probe import Probe
 from rsml.layers.scene_predictions import ScenePredictions
 from rsml.layers.signa import SIGNA, signa_attention
 from rsml.layers.squeeze_excite import SqueezeExcite
-from rsml.layers.tokens import LayerScale, MapToTokens, Tokens, TokensToMap
+from rsml.layers.tokens import LayerScale, MapToTokens, MergeNeighbors, Tokens, TokensToMap
 
 __all__ = [
     "SIGNA",
@@ -23,6 +23,7 @@ __all__ = [
     "LayerScale",
     "MapToTokens",
     "MeanTeacher",
+    "MergeNeighbors",
     "NeighborMemory",
     "Preprocess",
     "Probe",

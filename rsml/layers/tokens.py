@@ -211,3 +211,30 @@ class LayerScale(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "start": self.start}
+
+
+@keras.saving.register_keras_serializable("rsml")
+class MergeNeighbors(keras.layers.Layer):
+    """Puts the channels of each 2 x 2 neighbours side by side: the upper left, the lower left, and the right ones.
+
+    Zeros fill up an odd row or column.
+
+    Input shape: `(batch, height, width, channels)`.
+
+    Output shape: `(batch, ceil(height / 2), ceil(width / 2), 4 * channels)`.
+
+    Examples:
+        >>> MergeNeighbors()(np.arange(4.0).reshape(1, 2, 2, 1))[0, 0, 0].numpy().tolist()
+        [0.0, 2.0, 1.0, 3.0]
+    """
+
+    def call(self, inputs: Any) -> Any:
+        _, height, width, _ = inputs.shape
+        if height % 2 or width % 2:
+            inputs = ops.pad(inputs, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+        places = [inputs[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return ops.concatenate(places, axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        batch, height, width, channels = input_shape
+        return batch, -(-height // 2), -(-width // 2), 4 * channels

@@ -106,6 +106,11 @@ def load_backbone(
         raise UserError(f"There is no preprocessing {preprocess!r}; choose one of {', '.join(MODES)}.")
     report, chosen = None, None
     if isinstance(name, keras.Model) or _is_path(str(name)):
+        if weights in IMAGENET:
+            raise UserError(
+                f"{getattr(name, 'name', name)} brings its own weights; leave out weights={weights!r}, "
+                "or name a backbone"
+            )
         title, core = _given(name, trust)
         core, pretrained, mode = _cut(title, core), True, None
         file = None if isinstance(name, keras.Model) else find_weights(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from rsml.layers.attention import WindowAttention
+from rsml.layers import MergeNeighbors, WindowAttention
 from rsml.models.blocks import Builder, add, layer_norm, patches, perceptron, scaled_pixels
 
 
@@ -80,29 +80,6 @@ def _merge(x: Any, form: _Form, name: str) -> Any:
         x = layer_norm(x, f"{name}_norm", _EPSILON)
     x = keras.layers.Dense(2 * channels, use_bias=False, name=f"{name}_reduction")(x)
     return layer_norm(x, f"{name}_norm", _EPSILON) if form.second else x
-
-
-@keras.saving.register_keras_serializable("rsml")
-class MergeNeighbors(keras.layers.Layer):
-    """Puts the channels of each 2 x 2 neighbours side by side: the upper left, the lower left, and the right ones.
-
-    Zeros fill up an odd row or column.
-
-    Input shape: `(batch, height, width, channels)`.
-
-    Output shape: `(batch, ceil(height / 2), ceil(width / 2), 4 * channels)`.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        _, height, width, _ = inputs.shape
-        if height % 2 or width % 2:
-            inputs = keras.ops.pad(inputs, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
-        places = [inputs[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return keras.ops.concatenate(places, axis=-1)
-
-    def compute_output_shape(self, input_shape: Any) -> tuple:
-        batch, height, width, channels = input_shape
-        return batch, -(-height // 2), -(-width // 2), 4 * channels
 
 
 BUILDERS: dict[str, Builder] = {name: partial(swin, name) for name in _FORMS}

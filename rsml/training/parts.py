@@ -20,6 +20,7 @@ from rsml.training.optimizers import ScaledLoss, make_optimizer
 from rsml.training.trainer import Trainer
 from rsml.utils.errors import UserError
 from rsml.weights.network import continued
+from rsml.weights.published import IMAGENET
 
 
 def build(experiment: Experiment, context: LabelContext) -> Classifier:
@@ -59,7 +60,7 @@ def build(experiment: Experiment, context: LabelContext) -> Classifier:
         logits=partial(own_head.logits, context=context) if own_head else None,
         outputs=[partial(method.outputs, context=context) for method in methods],
     )
-    if model.weights in (None, "imagenet"):
+    if model.weights is None or model.weights in IMAGENET:
         return classifier
     return continued(classifier, model.weights, context.names, model.head)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import urllib.request
 from pathlib import Path
 
 from rsml.utils.errors import UserError
@@ -33,6 +32,8 @@ def fetch(url: str, path: Path, sha256: str, *, subject: str, advice: str) -> Pa
         subject: What it is, for the fault.
         advice: What to do without a network.
     """
+    import urllib.request  # Here, since every start of a command would pay for it.
+
     logger.info("fetching %s to %s", url, path.parent)
     try:
         with replacing(path) as beside:

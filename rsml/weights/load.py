@@ -59,15 +59,17 @@ def load_weights(
 
     by_name = pair_by_name(targets, layers)
     chosen, rule = by_name, "name"
-    if sum(fit(t, s, front) is not None for t, s in by_name.values()) < len(targets):
+    fitting = sum(fit(t, s, front) is not None for t, s in by_name.values())
+    if fitting < len(targets):
         by_order = pair_by_order(targets, layers, front)
-        if len(by_order) > sum(fit(t, s, front) is not None for t, s in by_name.values()):
+        if len(by_order) > fitting:
             chosen, rule = by_order, "order"
 
     report = LoadReport(name, rule)
     load_pairs(model, targets, {key: pair[1] for key, pair in chosen.items()}, report, front)
     used = {id(layer) for _, layer in chosen.values()}
-    report.unused = [layer.name or layer.kind for layer in layers if id(layer) not in used]
+    report.left = [layer for layer in layers if id(layer) not in used]
+    report.unused = [layer.name or layer.kind for layer in report.left]
     if not report.matched:
         raise UserError(
             f"Nothing in {name} fits {model.name}: of {len(targets)} layers with weights, "

@@ -11,7 +11,7 @@ import keras
 
 from rsml.utils.errors import UserError
 from rsml.utils.guard import Damaged
-from rsml.weights.arrays import find_weights, read_weights, snake_case
+from rsml.weights.arrays import find_weights, snake_case
 from rsml.weights.load import load_pairs
 from rsml.weights.models import model_config
 from rsml.weights.pairing import Target, targets_of
@@ -69,8 +69,7 @@ def load_rest(
     targets = [target for target in targets_of(network) if target.name not in backbone]
     of_labels = {len(labels)} | ({len(known)} if known is not None else set())
     heads = {target.name for target in targets if target.name == "logits" or _has_side(target, of_labels)}
-    taken = set(report.matched.values()) | set(report.shape_mismatch)
-    layers = [layer for layer in read_weights(source) if layer.name not in taken]
+    layers = report.left
     pairs = {target.name: layer for target in targets for layer in layers if layer.name == target.name}
     parts = [] if pairs else _in_order(targets, layers)
     leave_head = head == "fresh" or (known is not None and tuple(known) != tuple(labels))
@@ -82,6 +81,7 @@ def load_rest(
         matched=dict(report.matched),
         skipped=list(report.skipped),
         shape_mismatch=dict(report.shape_mismatch),
+        left=[],
     )
     load_pairs(network, [target for target in targets if pairs or not parts], pairs, whole)
     if parts:

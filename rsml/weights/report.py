@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rsml.utils.text import some
+from rsml.weights.source_layer import SourceLayer
 
 
 @dataclass
@@ -20,6 +21,7 @@ class LoadReport:
         shape_mismatch: Layer of the model -> (its shapes, the source's shapes); not loaded.
         adapted: Layer -> what was done to fit it to the number of bands.
         parameters: Number of parameters loaded, and of the whole model.
+        left: The layers that are unused, with their arrays, for who goes on from the same source.
     """
 
     source: str
@@ -30,6 +32,7 @@ class LoadReport:
     shape_mismatch: dict[str, tuple[list[tuple], list[tuple]]] = field(default_factory=dict)
     adapted: dict[str, str] = field(default_factory=dict)
     parameters: tuple[int, int] = (0, 0)
+    left: list[SourceLayer] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def layers(self) -> tuple[int, int]:

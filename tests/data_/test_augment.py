@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from rsml.data.augment import LUMA, Augment, Factors, apply_factors, augment, colour_operations, draw_factors
+from rsml.data.augment import Augment, Factors, apply_factors, augment, colour_operations, draw_factors
+from rsml.data.colour import LUMA
 from rsml.utils.errors import UserError
 
 EVERYTHING = Augment(

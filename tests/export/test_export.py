@@ -20,6 +20,7 @@ from rsml.layers import (
     LabelGraphClassifier,
     LayerScale,
     MapToTokens,
+    MergeNeighbors,
     ScenePredictions,
     SelfAttention,
     SqueezeExcite,
@@ -27,7 +28,6 @@ from rsml.layers import (
     TokensToMap,
     WindowAttention,
 )
-from rsml.models.swin import MergeNeighbors
 from rsml.prediction.scene_model import SceneModel
 from rsml.training.loop import train
 

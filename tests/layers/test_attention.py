@@ -1,9 +1,13 @@
 """Attention, tokens and pooling against plain numpy and against numbers made by hand."""
 
+import importlib
+import pkgutil
+
 import keras
 import numpy as np
 import pytest
 
+import rsml.models
 from rsml.layers import (
     AdaptiveAveragePool,
     LayerScale,
@@ -123,3 +127,13 @@ def test_layer_scale():
     layer = LayerScale(0.5)
     np.testing.assert_allclose(layer(np.full((1, 2, 3), 4.0)), np.full((1, 2, 3), 2.0))
     assert keras.layers.deserialize(keras.layers.serialize(layer)).start == 0.5
+
+
+def test_whatever_a_saved_model_may_hold_is_registered_by_the_layers():
+    """`import rsml.layers` is what a person is told to write before plain `keras.models.load_model`."""
+    for module in pkgutil.walk_packages(rsml.models.__path__, "rsml.models."):
+        importlib.import_module(module.name)
+    registered = [item for name, item in keras.saving.get_custom_objects().items() if name.startswith("rsml>")]
+    assert len(registered) > 20
+    elsewhere = {item.__name__ for item in registered if not item.__module__.startswith(("rsml.layers", "rsml.losses"))}
+    assert elsewhere <= {"Schedule"}  # of training alone

@@ -11,9 +11,12 @@ import keras
 import numpy as np
 import pytest
 
+from rsml.config import Experiment
 from rsml.layers import Preprocess
+from rsml.methods import LabelContext
 from rsml.models import load_backbone
 from rsml.models.names import _OWN
+from rsml.training import parts
 from rsml.utils.errors import UserError
 from rsml.weights.arrays import read_weights
 from rsml.weights.published import IMAGENET, imagenet_file, sensor_of
@@ -80,8 +83,22 @@ def test_pytorchs_own_cache_is_used(monkeypatch, caches):
     path.write_bytes(data)
     assert imagenet_file("resnet18") == path
     path.write_bytes(data[:-1])  # a file cut short has another hash
-    with pytest.raises(UserError, match="could not be fetched"):
+    with pytest.raises(UserError, match=rf"could not be fetched from https.*{path.name}"):
         imagenet_file("resnet18")
+
+
+def test_a_later_recipe_trains_like_any_other_start(monkeypatch):
+    """Nothing but the backbone is in a file that is published."""
+    monkeypatch.setattr(parts, "load_backbone", lambda *_, **__: load_backbone("resnet18", image_size=32))
+    experiment = Experiment(name="x", data={"image_size": 32}, model={"backbone": "resnet18", "weights": "imagenet_v2"})
+    context = LabelContext(("a", "b"), "multi-label", np.eye(2), 1, 0)
+    assert parts.build(experiment, context).network.output["logits"].shape == (None, 2)
+
+
+def test_a_file_that_brings_its_weights_is_not_said_to_have_others(tmp_path):
+    load_backbone("small", image_size=32).model.save(tmp_path / "own.keras")
+    with pytest.raises(UserError, match="brings its own weights; leave out weights='imagenet'"):
+        load_backbone(tmp_path / "own.keras", image_size=32, weights="imagenet")
 
 
 def test_another_hash_leaves_nothing_behind(monkeypatch, caches):
