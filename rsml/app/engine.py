@@ -19,11 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from rsml.data.images import decode_bytes, resize
-from rsml.data.pipeline import plain_resize
+from rsml.data.images import decode_bytes
 from rsml.explain.class_maps import ClassMaps
 from rsml.layers.scene_predictions import predictions_layer
-from rsml.models.fingerprint import fingerprint
 from rsml.prediction.find_model import find_model
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.retrieval.embedding import Embedder
@@ -63,14 +61,7 @@ class Served:
         last = predictions_layer(model)
         self.calibration = last.calibration if last else None
         self.promise = last.promise if last else None
-        about = {
-            "labels": scene_model.labels,
-            "thresholds": scene_model.thresholds.tolist(),
-            "calibration": self.calibration,
-            "reading": scene_model.reading,
-            "views": scene_model.views,
-        }
-        self.fingerprint = fingerprint(model, about)
+        self.fingerprint = scene_model.fingerprint
         # One graph for any number of images; `predict` would make one for each.
         self._shape = (None, *model.input_shape[1:])
         self._scores = self._graph(scene_model.predictor)
@@ -97,10 +88,7 @@ class Served:
         """A file's content as this model takes it, `(height, width, bands)` uint8, read as `rsml predict` reads it."""
         reading = self.scene_model.reading
         image = decode_bytes(data, reading["bands"], reading["value_range"], name, max_pixels)
-        height, width = reading["image_size"]
-        if reading["antialias"]:
-            return resize(image, (height, width))
-        return plain_resize(image, (height, width, image.shape[2])).numpy()
+        return self.scene_model.fit(image)
 
     def answer(self, kind: Kind, images: np.ndarray, columns: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         """One array an image: `(labels,)` scores, a `(width,)` embedding, or the `(columns, h, w)` maps asked for."""

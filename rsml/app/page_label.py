@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, File, Response, UploadFile
 
-from rsml.app.page_workspace import Workspace, picture, scaled
-from rsml.data.images import ImageError
+from rsml.app.page_workspace import Workspace, picture
+from rsml.data.images import ImageError, scaled
 from rsml.explain.pictures import overlay
 from rsml.retrieval.index import ABOUT, Index
 from rsml.tasks import task

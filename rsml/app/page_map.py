@@ -17,7 +17,8 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 from rasterio.enums import Resampling
 
-from rsml.app.page_workspace import Workspace, picture, rgb
+from rsml.app.page_workspace import Workspace, picture
+from rsml.data.images import as_rgb
 from rsml.mapping.job import ABOUT, PICTURE, MapOptions
 from rsml.mapping.label_map import PROBABILITIES, TILES
 from rsml.mapping.qgis import cells_style, label_style
@@ -105,7 +106,7 @@ def add_routes(router: APIRouter, workspace: Workspace) -> None:
             raise UserError(f"tile {level}/{across}/{down}: lies outside the scene")
         shape = max(1, (bottom - top) * TILE // side), max(1, (right - left) * TILE // side)
         image, missing = scene.read((top, bottom), (left, right), shape)
-        return picture(np.where(missing[..., None], 128, rgb(image)).astype(np.uint8))
+        return picture(np.where(missing[..., None], 128, as_rgb(image)).astype(np.uint8))
 
     @router.get("/maps/{name}/scores/{column}")
     def scores(name: str, column: int) -> Response:

@@ -18,7 +18,7 @@ from PIL import Image
 from rsml.app.engine import Engine
 from rsml.app.jobs import Jobs
 from rsml.app.journal import Journal
-from rsml.data.images import decode, resize
+from rsml.data.images import as_rgb, decode
 from rsml.figures.style import label_colours
 from rsml.prediction.scene_model import SceneModel
 from rsml.run import ROOT, Run
@@ -120,7 +120,7 @@ class Workspace:
         if image is None:
             reading = self.model.reading
             image = decode(self.file(short), bands=reading["bands"], value_range=reading["value_range"])
-        return rgb(image)
+        return as_rgb(image)
 
     def _input(self, short: str, served: Served) -> np.ndarray:
         with self._turn:
@@ -128,8 +128,7 @@ class Workspace:
         if image is None:
             file = self.file(short)
             return served.read(file.read_bytes(), short, self.engine.max_pixels if self.engine else 2**26)[None]
-        height, width = served.scene_model.reading["image_size"]
-        return resize(image, (height, width))[None]
+        return served.scene_model.fit(image)[None]
 
     def class_map(self, short: str, column: int) -> np.ndarray:
         """`(h, w)` from 0 to 1: where the score of a label comes from."""
@@ -154,17 +153,6 @@ def _remember(kept: OrderedDict, name: object, value: np.ndarray) -> None:
     kept[name] = value
     while len(kept) > _KEPT:
         kept.popitem(last=False)
-
-
-def rgb(image: np.ndarray) -> np.ndarray:
-    """Three bands to be seen."""
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-
-
-def scaled(image: np.ndarray, side: int) -> np.ndarray:
-    """An image whose longer side has so many pixels."""
-    factor = side / max(image.shape[:2])
-    return resize(image, (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))))
 
 
 def picture(image: np.ndarray, kind: str = "JPEG") -> Response:

@@ -144,7 +144,7 @@ class Beside:
         """The images on which the sides differ most, either way."""
         import numpy as np
 
-        from rsml.data.images import decode
+        from rsml.data.images import picture
         from rsml.figures.panels import runs_panel
 
         row, count = task(self.part.task), len(self.part)
@@ -163,7 +163,9 @@ class Beside:
         shown = self.part.select(chosen)
         a, b = self.names
         title = f"{PANEL // 2} of {count} images where {a} is furthest ahead, then {PANEL // 2} where {b} is"
-        pictures, files = [decode(file) for file in shown.files], [Path(file).name for file in shown.files]
+        choices = self.sides[0][0].run.experiment.data.choices()
+        pictures = [picture(file, **choices) for file in shown.files]
+        files = [Path(file).name for file in shown.files]
         return runs_panel(
             pictures, shown.labels, runs, self.part.label_names, files, title=title if count > PANEL else ""
         )

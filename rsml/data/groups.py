@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rsml.data.image_index import without_suffix
-from rsml.data.images import ImageError, decode
+from rsml.data.images import BandsNeeded, decode
 from rsml.data.parts import together
 from rsml.data.samples import Samples
 from rsml.utils.errors import UserError
@@ -135,9 +135,7 @@ def of_every_image(
 def _pixel_hash(file: str) -> bytes:
     try:
         pixels = np.ascontiguousarray(decode(file))
-    except ImageError as fault:
-        if "bands" not in fault.reason:
-            raise
+    except BandsNeeded:
         # A raster of many bands is no picture until bands are chosen, but its bytes can be compared.
         return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
     return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=repr(pixels.shape).encode()).digest()

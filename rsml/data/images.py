@@ -33,6 +33,23 @@ class ImageError(UserError):
         return type(self), (self.path, self.reason)
 
 
+class BandsNeeded(ImageError):
+    """A raster of neither one colour nor three, of which no bands were chosen.
+
+    Args:
+        path: The file, as it was given.
+        count: How many bands it has.
+    """
+
+    def __init__(self, path: str | Path, count: int) -> None:
+        self.count = count
+        wish = "choose with bands=[...], counted from 1 as GDAL does, e.g. bands=[3, 2, 1]"
+        super().__init__(path, f"has {count} bands: {wish}")
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.count)
+
+
 def decode(
     path: str | Path, bands: Sequence[int] | None = None, value_range: tuple[float, float] | None = None
 ) -> np.ndarray:
@@ -92,6 +109,8 @@ def decode_bytes(
         raster = read_raster(data, max_pixels)
         values = _choose(raster, bands, path)
         values = to_uint8(values, raster, value_range, path)
+    except BandsNeeded:
+        raise
     except Refused as refusal:
         raise ImageError(path, str(refusal)) from None
     except MemoryError:
@@ -104,6 +123,33 @@ def decode_bytes(
     if bands is None and values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
     return np.ascontiguousarray(values)
+
+
+def picture(
+    path: str | Path, bands: Sequence[int] | None = None, value_range: tuple[float, float] | None = None
+) -> np.ndarray:
+    """An image to be looked at, `(height, width, 3)` uint8; of many bands, none chosen, the first three are shown.
+
+    Args:
+        path: The image file.
+        bands: As in `decode`; the first three of them are shown.
+        value_range: As in `decode`.
+    """
+    try:
+        return as_rgb(decode(path, bands, value_range))
+    except BandsNeeded as needed:
+        return as_rgb(decode(path, [1, 2, 3] if needed.count >= 3 else [1], value_range))
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """The first three bands `(height, width, 3)`, or the first one as grey where there are fewer."""
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+
+
+def scaled(image: np.ndarray, side: int) -> np.ndarray:
+    """An image whose longer side has so many pixels."""
+    factor = side / max(image.shape[:2])
+    return resize(image, (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))))
 
 
 def check_choices(bands: Sequence[int] | None, value_range: tuple[float, float] | None) -> None:
@@ -176,9 +222,7 @@ def _choose(raster: Raster, bands: Sequence[int] | None, path: str | Path) -> np
     if bands is None:
         colours = count - 1 if raster.alpha else count
         if colours not in (1, 3):
-            raise Refused(
-                f"has {count} bands: choose with bands=[...], counted from 1 as GDAL does, e.g. bands=[3, 2, 1]"
-            )
+            raise BandsNeeded(path, count)
         if raster.alpha:
             _say("alpha", path, f"band {count} is marked as alpha and left out, there and in files like it", 1)
         return values[..., :colours]

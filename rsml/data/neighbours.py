@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rsml.data.groups import of_every_image
-from rsml.data.images import ImageError, decode
+from rsml.data.images import BandsNeeded, decode
 from rsml.data.samples import Samples
 from rsml.utils.progress import progress_bar
 
@@ -52,9 +52,7 @@ def find_neighbours(samples: Samples) -> np.ndarray:
 def _look(file: str) -> _Views:
     try:
         image = decode(file)
-    except ImageError as fault:
-        if "bands" not in fault.reason:
-            raise
+    except BandsNeeded:
         image = decode(file, bands=[1])[..., 0]
     grey = Image.fromarray(image).convert("L")
     thumb, small = (

@@ -77,6 +77,10 @@ class Data(Settings):
         """How an image becomes pixels: the arguments that training, evaluation and prediction must share."""
         return {key: getattr(self, key) for key in ("image_size", "bands", "value_range", "antialias")}
 
+    def choices(self) -> dict[str, Any]:
+        """Which bands are looked at, and which of their values are black and white."""
+        return {key: getattr(self, key) for key in ("bands", "value_range")}
+
     @model_validator(mode="after")
     def _fractions_sum(self) -> Data:
         if abs(sum(self.fractions) - 100) > 1e-6 or min(self.fractions) < 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rsml.data.images import decode, resize
+from rsml.data.images import picture, scaled
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.explain.class_maps import ClassMaps, Method, resized
 from rsml.explain.pictures import Shown, row_figure
@@ -137,9 +137,10 @@ def explain(
                 about = {"image": file, "model": explainer.name, "label": one.name, "score": f"{one.score:.6f}"}
                 rows.append({**about, "rank": one.rank, "named": int(one.given), "verdict": one.verdict})
         columns = chosen if chosen is not None else _that_matter(sides, shown)
-        picture = _shrunk(decode(file, bands=first.model.reading["bands"]))
+        reading = first.model.reading
+        shrunk = scaled(picture(file, reading["bands"], reading["value_range"]), SIDE)
         drawn = [(one.name, [side[column] for column in columns]) for one, side in zip(explainers, sides, strict=True)]
-        save(row_figure(picture, drawn, Path(file).name), out / f"{stems[place]}.jpg", dpi=110)
+        save(row_figure(shrunk, drawn, Path(file).name), out / f"{stems[place]}.jpg", dpi=110)
         write_map_tiff(file, found[0][1], first.model.labels, out / f"{stems[place]}.tif")
     arrays: dict[str, Any] = {_array_name(name, len(kept)): np.array(maps) for name, maps in kept.items()}
     with replacing(out / "maps.npz") as beside, open(beside, "wb") as stream:
@@ -211,13 +212,6 @@ def _stems(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    """A picture of an image of any number of bands, small enough for an overlay."""
-    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-    scale = SIDE / max(image.shape[:2])
-    return resize(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
-
-
 def write_map_tiff(file: str, maps: np.ndarray, labels: Sequence[str], path: Path) -> bool:
     """Writes maps as a GeoTIFF over a georeferenced image, one band a label; False where the image has no place.
 
@@ -234,13 +228,17 @@ def write_map_tiff(file: str, maps: np.ndarray, labels: Sequence[str], path: Pat
     except ImportError:
         return False
     from rsml.raster.grid import georeferenced
+    from rsml.raster.opening import open_raster
 
-    with rasterio.open(file) as source:
-        if not georeferenced(source):
-            return False
-        profile = {"driver": "GTiff", "dtype": "float32", "count": len(labels), "compress": "deflate", "predictor": 3}
-        size = source.height, source.width
-        profile |= {"height": size[0], "width": size[1], "crs": source.crs, "transform": source.transform}
+    profile = {"driver": "GTiff", "dtype": "float32", "count": len(labels), "compress": "deflate", "predictor": 3}
+    try:
+        with open_raster(file) as source:
+            if not georeferenced(source):
+                return False
+            size = source.height, source.width
+            profile |= {"height": size[0], "width": size[1], "crs": source.crs, "transform": source.transform}
+    except UserError:  # an image for our decoders alone
+        return False
     large = resized(maps, size)
     with replacing(path) as beside, rasterio.open(beside, "w", **profile) as target:
         target.write(large)

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
+from rsml.data.images import as_rgb
 from rsml.figures.style import DARK, GREY, bare_frame, label_colours, shorten
 from rsml.mapping.label_map import top_labels
 from rsml.prediction.scene_model import SceneModel
@@ -43,7 +44,7 @@ def quicklook(probabilities: Path, scene: Scene, model: SceneModel, span: tuple[
         span: (height, width) of the raster's pixels altogether, in pixels of the scene: it may reach a little beyond.
     """
     image, missing = scene.overview(_PIXELS)
-    image = np.where(missing[..., None], 255, _rgb(image))
+    image = np.where(missing[..., None], 255, as_rgb(image))
     with rasterio.open(probabilities) as dataset:
         factor = max(1.0, max(dataset.shape) / _CELLS)
         shape = tuple(max(1, round(side / factor)) for side in dataset.shape)
@@ -179,10 +180,6 @@ def _colours(shown: Sequence[int], names: Sequence[str]) -> np.ndarray:
     for label, colour in zip(shown, label_colours([names[label] for label in shown]), strict=True):
         colours[label] = colour or to_rgb(_OTHER)
     return colours
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

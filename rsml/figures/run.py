@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rsml.data.images import decode
+from rsml.data.images import picture
 from rsml.data.samples import Samples
 from rsml.evaluation import Interval
 from rsml.figures import charts
@@ -37,6 +37,7 @@ class Measured:
         thresholds: `(labels,)`.
         summary: What was measured on the part.
         graph_threshold: `Q` of the label graph.
+        choices: Bands and values of the images, as `picture` takes them.
     """
 
     samples: Samples
@@ -45,6 +46,7 @@ class Measured:
     thresholds: np.ndarray
     summary: dict[str, Any]
     graph_threshold: float
+    choices: Mapping[str, Any]
 
 
 def draw_figures(
@@ -53,6 +55,7 @@ def draw_figures(
     samples: Samples,
     history: pd.DataFrame,
     graph_threshold: float,
+    choices: Mapping[str, Any] | None = None,
     best_epoch: int | None = None,
     part: Samples | None = None,
     scores: np.ndarray | None = None,
@@ -67,6 +70,7 @@ def draw_figures(
         samples: All images, divided.
         history: One row an epoch.
         graph_threshold: `Q` of the label graph.
+        choices: Bands and values of the images, as `picture` takes them.
         best_epoch: The epoch that was chosen.
         part: The part that was measured, if one was.
         scores: `(part, labels)` probabilities.
@@ -81,7 +85,7 @@ def draw_figures(
         "bootstrap": lambda: charts.bootstrap_chart(interval, row.monitor) if interval else None,
     }
     if part is not None and scores is not None and thresholds is not None and summary is not None:
-        measured = Measured(samples, part, scores, thresholds, summary, graph_threshold)
+        measured = Measured(samples, part, scores, thresholds, summary, graph_threshold, choices or {})
         drawn |= {name: partial(_FIGURES[name], measured) for name in row.figures}
     draw_all(folder, drawn)
 
@@ -136,7 +140,9 @@ def _precision_recall(run: Measured) -> Figure:
 def _panel(run: Measured) -> Figure:
     chosen = np.linspace(0, len(run.part) - 1, min(PANEL, len(run.part))).astype(int)
     shown = run.part.select(chosen)
-    return score_panel(_pictures(shown), shown.labels, run.scores[chosen], run.part.label_names, run.thresholds)
+    return score_panel(
+        _pictures(shown, run.choices), shown.labels, run.scores[chosen], run.part.label_names, run.thresholds
+    )
 
 
 def _mistakes(run: Measured) -> Figure | None:
@@ -146,11 +152,11 @@ def _mistakes(run: Measured) -> Figure | None:
         return None
     shown = run.part.select([mistake.image for mistake in mistakes])
     titles = [Path(file).name for file in shown.files]
-    return mistakes_sheet(_pictures(shown), mistakes, run.part.label_names, titles)
+    return mistakes_sheet(_pictures(shown, run.choices), mistakes, run.part.label_names, titles)
 
 
-def _pictures(part: Samples) -> list[np.ndarray]:
-    return [decode(file) for file in part.files]
+def _pictures(part: Samples, choices: Mapping[str, Any]) -> list[np.ndarray]:
+    return [picture(file, **choices) for file in part.files]
 
 
 _FIGURES: dict[str, Callable[[Measured], Figure | None]] = {

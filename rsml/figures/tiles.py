@@ -19,6 +19,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
+from rsml.data.images import as_rgb
 from rsml.figures.style import DARK, GREY, bare_frame, label_colours, save
 from rsml.geo.classes import IGNORED, Classes, read_classes
 from rsml.geo.crop import CropOptions, open_source
@@ -102,7 +103,7 @@ def _scene(folder: Path) -> tuple[np.ndarray, Grid, int]:
         whole = bands.grid
     limits = note["limits"] or limits_of(values, valid, options.percentiles, each_band=False)
     image = np.moveaxis(stretch(values, valid, limits), 0, -1)
-    image = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    image = as_rgb(image)
     image[~valid] = 255
     factor = math.ceil(max(whole.height, whole.width) / _LONGEST)
     return image, Grid(whole.crs, scaled(whole.transform, factor, factor), *image.shape[:2]), factor

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from rasterio.errors import RasterioError
 
-from rsml.data.images import resize
 from rsml.figures.quicklook import quicklook
 from rsml.figures.style import save
 from rsml.mapping.label_map import PROBABILITIES, TILES, write_map
 from rsml.mapping.window_scores import Status, WindowScores
-from rsml.models.fingerprint import fingerprint
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.scene import Scene
 from rsml.raster.windows import Block, WindowGrid, check_count
@@ -182,17 +180,9 @@ class MapJob:
                 statuses.append(Status.NODATA)
             else:
                 statuses.append(Status.LABELLED)
-                images.append(self._fit(image))
+                images.append(self.model.fit(image))
         size = (0, *self.model.model.input_shape[1:])
         return np.array(statuses, np.uint8), np.stack(images) if images else np.zeros(size, np.uint8)
-
-    def _fit(self, image: np.ndarray) -> np.ndarray:
-        size = tuple(self.model.reading["image_size"])
-        if self.model.reading["antialias"] or image.shape[:2] == size:
-            return resize(image, size)
-        import tensorflow as tf
-
-        return np.asarray(tf.round(tf.image.resize(image, size))).astype(np.uint8)
 
     def finish(self) -> None:
         """Writes the map from what is known of all windows."""
@@ -225,17 +215,6 @@ class MapJob:
                 origins = self.grid.origins(block)
                 places += [list(origins[number - block.first]) for number in inside]
         return places
-
-
-def identity_of(model: SceneModel) -> dict[str, Any]:
-    """What tells a model, and what its numbers mean, from others."""
-    about = {
-        "labels": model.labels,
-        "task": model.task,
-        "thresholds": [float(threshold) for threshold in model.thresholds],
-        "reading": model.reading,
-    }
-    return {"model": fingerprint(model.model, about)}
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rsml.mapping.job import MapJob, MapOptions, identity_of
+from rsml.mapping.job import MapJob, MapOptions
 from rsml.mapping.window_scores import Status
 from rsml.prediction.scene_model import SceneModel
 from rsml.raster.opening import environment
@@ -63,7 +63,7 @@ def map_scenes(
     Returns:
         The maps, and why the other scenes cannot be mapped. (If it is the only scene, that is raised.)
     """
-    identity = identity_of(model)
+    identity = {"model": model.fingerprint}
     jobs, bad = [], []
     for path, folder in zip(scenes, folders, strict=True):
         try:
@@ -116,7 +116,7 @@ class _Batches:
         scores: np.ndarray = np.zeros((0, len(self.model.labels)), np.float32)
         if self._filled:
             self._images[self._filled :] = 0
-            scores = np.asarray(self.model.model.predict_on_batch(self._images), np.float32)[: self._filled]
+            scores = np.asarray(self.model.predictor.predict_on_batch(self._images), np.float32)[: self._filled]
             if not np.isfinite(scores).all():
                 raise UserError("the model says NaN or infinity; it has diverged, choose another checkpoint")
         at = 0

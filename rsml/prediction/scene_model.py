@@ -11,12 +11,13 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rsml.data.images import ImageError
+from rsml.data.images import ImageError, resize
 from rsml.data.options import Data
-from rsml.data.pipeline import evaluation_dataset, naming_bad_images
+from rsml.data.pipeline import evaluation_dataset, naming_bad_images, plain_resize
 from rsml.data.samples import Samples
 from rsml.layers.scene_predictions import predictions_layer
 from rsml.models import load_model
+from rsml.models.fingerprint import fingerprint
 from rsml.prediction.find_model import check_model_name, find_model
 from rsml.prediction.views import Views
 from rsml.run import Run
@@ -119,6 +120,27 @@ class SceneModel:
         check_model_name(file)
         with replacing(file) as beside:
             self.model.save(beside)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this model, and what its numbers mean, from others."""
+        last = predictions_layer(self.model)
+        about = {
+            "labels": self.labels,
+            "task": self.task,
+            "thresholds": np.asarray(self.thresholds).tolist(),
+            "calibration": last.calibration if last else None,
+            "reading": self.reading,
+            "views": self.views,
+        }
+        return fingerprint(self.model, about)
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """An image `(h, w, bands)` uint8 in the size that the model takes, as images are read for it."""
+        height, width = self.reading["image_size"]
+        if self.reading["antialias"]:
+            return resize(image, (height, width))
+        return np.asarray(plain_resize(image, (height, width, image.shape[2])))
 
     @cached_property
     def predictor(self) -> keras.Model:

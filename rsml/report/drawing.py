@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rsml.data.images import as_rgb
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 360, 200, 44, 26, 14
 
 
 def data_url(image: np.ndarray, side: int, quality: int = 72) -> str:
     """An image as a JPEG within the page, its longer side scaled to so many pixels."""
-    picture = Image.fromarray(image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1))
+    picture = Image.fromarray(as_rgb(image))
     scale = side / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
     stream = io.BytesIO()

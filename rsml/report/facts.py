@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class Facts:
                 f"write them again with `rsml predict {run.folder}`"
             )
         return cls(run, part, samples, everything, scores, thresholds, measured[part])
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """Bands and values of the images, as `picture` takes them."""
+        return self.run.experiment.data.choices()
 
     @property
     def row(self) -> TaskRow:

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rsml.comparison.paired import matched
-from rsml.data.images import ImageError, decode
+from rsml.data.images import ImageError, as_rgb, picture
 from rsml.evaluation.bootstrap import paired_test
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.report.drawing import data_url, line_chart, reliability_chart, ring
@@ -125,8 +125,7 @@ def _same(cell: str) -> bool:
 
 def _picture(facts: Facts, row: int, side: int, quality: int = 72) -> str | None:
     try:
-        bands = facts.run.experiment.data.bands
-        return data_url(decode(facts.samples.files[row], bands=bands), side, quality)
+        return data_url(picture(facts.samples.files[row], **facts.choices), side, quality)
     except (ImageError, OSError):
         return None
 
@@ -164,10 +163,9 @@ def _maps(facts: Facts, rows: list[int], labels: list[int], model: SceneModel | 
         found: dict[int, str] = {}
         for images, about in evaluation_dataset(files, batch_size=8, **model.reading):
             places, shown = about["index"].numpy(), images.numpy()
-            for place, image, maps in zip(places, shown, explain(shown), strict=True):
-                picture = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
-                column = explain.columns([names[place]])[0]
-                found[int(place)] = data_url(overlay(picture, maps[column]), 176)
+            for place, image in zip(places, shown, strict=True):
+                ((one,),) = explain(image[None], [names[place]])
+                found[int(place)] = data_url(overlay(as_rgb(image), one), 176)
         return found
     except (UserError, OSError) as error:
         logger.info("report: no class maps (%s)", " ".join(str(error).split()))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rsml.data.find_images import find_images
-from rsml.data.images import ImageError, decode
+from rsml.data.images import ImageError, picture
 from rsml.data.readers import read_samples
 from rsml.data.samples import Samples
 from rsml.prediction.labelling import align
@@ -292,9 +292,9 @@ def draw_sheet(out: str | Path, answers: Answers) -> None:
     from rsml.figures.retrieval import Tile, contact_sheet
     from rsml.figures.style import save
 
-    def picture(file: str) -> np.ndarray | None:
+    def seen(file: str) -> np.ndarray | None:
         try:
-            return decode(file)
+            return picture(file)
         except ImageError:
             return None
 
@@ -303,14 +303,14 @@ def draw_sheet(out: str | Path, answers: Answers) -> None:
     for query, neighbours in answers.each()[:SHEET_QUERIES]:
         tiles = [
             Tile(
-                picture(str(files[row])),
+                seen(str(files[row])),
                 f"{rank}  {value:.3f}  {Path(str(samples.paths[row])).stem}",
                 _names(samples, samples.labels[row]),
             )
             for rank, (row, value) in enumerate(neighbours[:SHEET_NEIGHBOURS], 1)
         ]
         asked = Tile(
-            picture(query.file),
+            seen(query.file),
             f"query: {Path(query.file).stem}",
             _names(samples, query.labels),
             query.labels_from == "model",

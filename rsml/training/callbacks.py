@@ -14,7 +14,7 @@ import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from rsml.config import Callback
-from rsml.data.images import decode
+from rsml.data.images import picture
 from rsml.figures.panels import score_panel
 from rsml.training.validation import Validation
 from rsml.utils.errors import UserError
@@ -75,8 +75,7 @@ class Board(keras.callbacks.TensorBoard):
 
     def _picture(self) -> np.ndarray:
         part = self.validation.part
-        # Rasters of many bands are shown by their first three.
-        self.images = self.images or [decode(file) for file in part.files[self.rows]]
+        self.images = self.images or [picture(file, **self.validation.choices) for file in part.files[self.rows]]
         figure = score_panel(
             self.images, part.present[self.rows], self.validation.scores[self.rows], part.label_names, top=5
         )

@@ -92,6 +92,7 @@ def evaluate_run(run: Run, experiment: Experiment, samples: Samples, best_epoch:
             history=run.history,
             best_epoch=best_epoch,
             graph_threshold=of_graph,
+            choices=experiment.data.choices(),
             part=parts.get(shown),
             scores=scores.get(shown),
             thresholds=model.thresholds,

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from rsml.config import Experiment
-from rsml.data.images import decode
+from rsml.data.images import picture
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
 from rsml.data.samples import Samples
 from rsml.data.stratify import stratify
@@ -144,7 +144,7 @@ def write_suspects(found: Sequence[Suspect], samples: Samples, out: Path, sheet:
         # On the sheet blue is the label that stands there and should not, red the one that should.
         mistakes = [Mistake(one.image, one.given, one.likely, one.score) for one in shown]
         files = samples.files[[one.image for one in shown]]
-        pictures = [decode(file) for file in files]
+        pictures = [picture(file) for file in files]
         figure = mistakes_sheet(pictures, mistakes, names, [Path(file).name for file in files])
         figure.suptitle("blue: given, but probably wrong   red: probably missing", fontsize=9)
         save(figure, out / "suspects.jpg")

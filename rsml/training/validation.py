@@ -55,6 +55,7 @@ class Validation:
         else:
             self._check_monitor()
         data = experiment.data
+        self.choices = data.choices()
         self.own = own_rows(trainer.spread, part)
         self.images = len(self.own) and pipeline.evaluation_dataset(
             self.own, batch_size=experiment.evaluation.batch_size, cache=data.cache, **data.reading()

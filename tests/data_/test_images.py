@@ -430,3 +430,19 @@ def test_real_landsat_is_neither_black_nor_white():
     band = decode(Path(REAL, "data", "zion", "landsat_b4.tif"))
     assert band.ndim == 3 and band.shape[2] == 3
     assert 60 < band.mean() < 190 and band.std() > 30
+
+
+@pytest.mark.parametrize(("bands", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
+def test_a_picture_of_any_bands_is_the_first_three_or_grey(tmp_path, bands, shown):
+    values = np.random.default_rng(0).integers(0, 256, (bands, 12, 9), dtype=np.uint8)
+    if bands == 1:
+        Image.fromarray(values[0]).save(tmp_path / "a.tif")
+    else:
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="separate")
+    np.testing.assert_array_equal(images.picture(tmp_path / "a.tif"), np.moveaxis(values, 0, -1)[..., shown])
+    if bands == 5:
+        chosen = images.picture(tmp_path / "a.tif", bands=[5, 4, 1, 2])
+        np.testing.assert_array_equal(chosen, np.moveaxis(values, 0, -1)[..., [4, 3, 0]])
+        with pytest.raises(images.BandsNeeded, match="has 5 bands: choose with bands") as fault:
+            images.decode(tmp_path / "a.tif")
+        assert fault.value.count == 5 and str(pickle.loads(pickle.dumps(fault.value))) == str(fault.value)

@@ -489,3 +489,17 @@ def test_the_picture_shows_labels_where_they_are(tmp_path, shape, task):
     ]
     for colour in legend:  # each class has a patch in the legend, of its pure colour
         assert (np.abs(shown - colour).max(axis=2) <= 1).sum() > 100
+
+
+def test_a_map_is_of_the_views_that_the_model_is_measured_by(tmp_path):
+    image = keras.Input((16, 16, 3))
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(image / 255.0))
+    layer = ScenePredictions(["left", "right"], experiment={"data": {"image_size": 16}, "evaluation": {"views": 2}})
+    model = SceneModel.of(keras.Model(image, layer(logits)))
+    pixels = noise(32, 32)
+    found, _ = probabilities(map_one(model, write(tmp_path / "a.tif", pixels), tmp_path / "out").folder)
+    small = resize(pixels, (16, 16))[None].astype(np.float32)
+    sides = [model.model(side, training=False)[0].numpy() for side in (small, small[:, :, ::-1])]
+    mean = np.mean([np.log(side / (1 - side)) for side in sides], axis=0)
+    np.testing.assert_allclose(found, np.broadcast_to(1 / (1 + np.exp(-mean)), found.shape), atol=0.006)
+    assert np.abs(sides[0] - sides[1]).max() > 0.05

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+from rsml.data.pipeline import evaluation_dataset
 from rsml.layers import SIGNA, ScenePredictions
+from rsml.layers.scene_predictions import predictions_of
 from rsml.prediction.find_model import split_inputs
 from rsml.prediction.scene_model import SceneModel
 from rsml.utils.errors import UserError
@@ -47,3 +52,22 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, name, content, said):
     with pytest.raises(UserError, match=said) as fault:
         SceneModel.load(file)
     assert "\n" not in str(fault.value)
+
+
+def test_a_models_fingerprint_is_of_its_weights_and_of_all_that_its_numbers_mean(run):
+    one, again = SceneModel.load(run.files.best), SceneModel.load(run.files.best)
+    assert one.fingerprint == again.fingerprint
+    others = [replace(one, views=4), replace(one, thresholds=one.thresholds + 0.1), replace(one, reading={})]
+    last = predictions_of(again.model)
+    last.calibration = {"scale": [2.0] * len(last.labels), "bias": [0.0] * len(last.labels)}
+    assert len({one.fingerprint, replace(again).fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_an_image_in_memory_is_brought_to_size_as_files_are(run, tmp_path, antialias):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    model = SceneModel.load(run.files.best)
+    model = replace(model, reading={**model.reading, "antialias": antialias})
+    (images, _), *_ = evaluation_dataset([str(tmp_path / "a.png")], batch_size=1, **model.reading)
+    np.testing.assert_array_equal(model.fit(pixels), images[0])
