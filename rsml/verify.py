@@ -54,7 +54,7 @@ def verify(folder: str | Path) -> tuple[str, list[Finding]]:
 
 def _run(folder: Path) -> list[Finding]:
     found: list[Finding] = []
-    _try(found, folder / "config.json", _FRESH, lambda p: Experiment.parse(read_json(p), str(p)) and None)
+    _try(found, folder / "config.json", _FRESH, lambda p: Experiment.parse(read_json(p), str(p)))
     for name, remedy in (
         ("best.keras", "evaluate another epoch's model (last.keras), or train on: the next better epoch replaces it"),
         ("last.keras", "train on: the next epoch replaces it"),
@@ -68,11 +68,9 @@ def _run(folder: Path) -> list[Finding]:
     ]
     for state in states:
         remedy = "remove it: training goes on from the other one" if len(states) > 1 else _FRESH
-        _try(found, state, remedy, lambda path: read_npz(path) and None)
+        _try(found, state, remedy, read_npz)
     if (folder / "metrics.json").is_file():
-        _try(
-            found, folder / "metrics.json", "remove it and run the same command again", lambda p: read_json(p) and None
-        )
+        _try(found, folder / "metrics.json", "remove it and run the same command again", read_json)
     if (folder / "samples.csv").is_file():
         _try(found, folder / "samples.csv", _FRESH, lambda p: _read_table(p, folder / "samples.json"))
     return found + _by_manifest(folder, found)

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from rsml.utils.errors import UserError
+from rsml.utils.exit_codes import INTERRUPTED, SOME_BAD, SOME_UNWRITTEN
 from rsml.utils.files import HOST, remove, write_json
 from rsml.utils.locks import holder, lock
 from rsml.utils.progress import FOLLOWED
 
 ABOUT, PROGRESS, OUTPUT, END = "job.json", "progress.json", "output.txt", "end.json"
-INTERRUPTED = 130
-SOME_BAD = 3
 _ID = re.compile(r"[0-9a-f-]{10,40}")
 
 
@@ -116,7 +115,7 @@ class Jobs:
         return {**about, "state": state, "progress": _json(folder / PROGRESS), "last": _last_line(folder / OUTPUT)}
 
 
-_STATES = {0: "done", SOME_BAD: "done", INTERRUPTED: "cancelled"}
+_STATES = {0: "done", SOME_BAD: "done", SOME_UNWRITTEN: "done", INTERRUPTED: "cancelled"}
 
 
 def _json(file: Path) -> Any:

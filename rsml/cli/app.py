@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from rsml.utils.packages import require
     from rsml.utils.quiet import start_tensorflow
 
-    require("fastapi", "uvicorn", "multipart", "prometheus_client", extra="app")
+    require("fastapi", "uvicorn", "multipart", "prometheus_client")
     from rsml.app.listening import bind, serve
     from rsml.app.security import LOOPBACK, Limits, check_token
 

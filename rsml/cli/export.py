@@ -6,9 +6,9 @@ import sys
 from dataclasses import asdict
 
 from rsml.cli.options import add, batch, out_folder, positive
+from rsml.utils.exit_codes import SOME_UNWRITTEN
 
 CHOICES = ("savedmodel", "tflite", "tflite-float16", "tflite-int8", "onnx")
-SOME_FAILED = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,4 +96,4 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {name}: {fault}", file=sys.stderr)
     if not options.as_json and len(done.checks) > 1:
         print(f"files, labels.txt and model.json: {done.folder}")
-    return SOME_FAILED if done.faults else 0
+    return SOME_UNWRITTEN if done.faults else 0

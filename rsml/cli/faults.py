@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 from rsml.utils.errors import UserError
+from rsml.utils.exit_codes import BAD_INPUT, INTERRUPTED
 from rsml.utils.packages import EXTRAS, missing
 
-BAD_INPUT, INTERRUPTED = 2, 130
 _LONGEST = 400
 _CORE = ("tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib", "h5py", "PIL", "tifffile", "imagecodecs")
 

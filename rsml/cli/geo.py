@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from rsml.cli.options import add, out_file, out_folder, percent, picked, pixels, real, share, whole
+from rsml.utils.exit_codes import SOME_BAD
 from rsml.utils.settings import LARGEST_SEED
 
 _FILTERS = (
@@ -133,7 +134,7 @@ def _crop(options: argparse.Namespace) -> int:
 
     import pydantic
 
-    from rsml.geo.crop import SOME_FAILED, CropOptions, crop
+    from rsml.geo.crop import CropOptions, crop
     from rsml.geo.scene_record import TABLE
     from rsml.geo.tiles import DAMAGED, Filters
     from rsml.utils.errors import UserError
@@ -163,7 +164,7 @@ def _crop(options: argparse.Namespace) -> int:
         more = f" and {len(rows) - 3} more, see the table" if len(rows) > 3 else ""
         print(f"damaged tiles, left out: {names}{more}")
     print(f"table of all tiles: {table}")
-    return SOME_FAILED if total[DAMAGED] or not all(counts.values()) else 0
+    return SOME_BAD if total[DAMAGED] or not all(counts.values()) else 0
 
 
 def _sentence(counts: Counter[str]) -> str:
@@ -177,7 +178,6 @@ def _sentence(counts: Counter[str]) -> str:
 
 
 def _supervise(options: argparse.Namespace) -> int:
-    from rsml.geo.crop import SOME_FAILED
     from rsml.geo.supervise import DAMAGED, LEFT_OUT, TABLE, UNREADABLE, supervise
     from rsml.utils.text import counted
 
@@ -211,4 +211,4 @@ def _supervise(options: argparse.Namespace) -> int:
 
         sources = (options.tiles, options.land_cover or [], options.classes, done.folder, options.picture_scene)
         print(f"picture: {draw(options.picture, *sources, **maps)}")
-    return SOME_FAILED if done.left_out.keys() & {DAMAGED, UNREADABLE} else 0
+    return SOME_BAD if done.left_out.keys() & {DAMAGED, UNREADABLE} else 0

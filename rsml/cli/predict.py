@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsml.cli.options import add, numbers, out_file, out_place, picked, pixels, real
 from rsml.tasks import task
+from rsml.utils.exit_codes import SOME_BAD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from rsml.run import Run
 
 logger = logging.getLogger(__name__)
-SOME_BAD = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 
 from rsml.cli.options import SPLITS, add, out_file, out_folder, picked, positive, seed
 
-_DATA = ("data", "labels", "root")
 _RUNNING = ("batch_size", "trust")
-_EMBEDDING = ("layer", "fresh", *_RUNNING)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from rsml.evaluation.scalars import LOWER_IS_BETTER, scalar_metrics
-from rsml.layers.scene_predictions import ScenePredictions, predictions_of
+from rsml.layers.scene_predictions import ScenePredictions, logits_of, predictions_of
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.run import ROOT, Run
 from rsml.tasks import task
@@ -110,10 +110,8 @@ def ensemble(models: Sequence[SceneModel]) -> keras.Model:
     image = keras.Input(models[0].model.input_shape[1:], name="image")
     logits = []
     for number, model in enumerate(models):
-        history = model.model.output._keras_history
-        if not isinstance(history.operation, ScenePredictions):
+        if (inner := logits_of(model.model)) is None:
             raise UserError("a model that does not end in logits has none to average")
-        inner = history.operation._inbound_nodes[history.node_index].input_tensors[0]
         logits.append(keras.Model(model.model.input, inner, name=f"member_{number}")(image))
     outputs = ScenePredictions(
         labels=last.labels, task=last.task, experiment=last.experiment, metadata=last.metadata, name="predictions"

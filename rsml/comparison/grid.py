@@ -193,7 +193,8 @@ def compare(
                 scores = _kept(Run(root / variant.name), split)
             rows.append({**about, **scores["metrics"]})
             done = Comparison(pd.DataFrame(rows), metrics or task(scores["task"]).headline, key)
-            done.write(root)
+            if to_do[number - 1] or number == len(planned):
+                done.write(root)
     return done
 
 

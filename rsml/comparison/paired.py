@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -254,8 +253,8 @@ def kept_thresholds(run: Run, split: str, names: Sequence[str]) -> np.ndarray | 
     import numpy as np
 
     try:
-        rows = json.loads(run.files.metrics.read_text(encoding="utf-8"))[split]["per_label"]
+        rows = run.evaluation[split]["per_label"]
         by_name = {row["label"]: row.get("threshold", 0.5) for row in rows}
         return np.array([by_name[name] for name in names], dtype=float)
-    except (OSError, ValueError, KeyError):
+    except (UserError, KeyError, TypeError):
         return None

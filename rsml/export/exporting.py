@@ -18,7 +18,6 @@ import numpy as np
 import rsml
 from rsml.data.find_images import find_images
 from rsml.data.pipeline import evaluation_dataset, naming_bad_images
-from rsml.data.samples import Samples
 from rsml.export.formats import FORMATS, INPUT, OUTPUT, Format, Runner, Source, companions, held_output, one_line
 from rsml.prediction.scene_model import SceneModel, open_model
 from rsml.run import Run
@@ -307,15 +306,9 @@ def _milliseconds(runner: Runner, images: np.ndarray, batch: int | None) -> floa
 def _read(scene_model: SceneModel, files: Sequence[str]) -> np.ndarray:
     """Images as the model gets them."""
     reading = scene_model.reading
-    samples = Samples(
-        paths=np.array([os.path.abspath(file) for file in files]),
-        labels=np.zeros((len(files), 1)),
-        label_names=("any",),
-        task="multi-label",
-        root=Path("/"),
-    )
-    with naming_bad_images(samples, reading["bands"], reading["value_range"]):
-        batches = evaluation_dataset(samples, batch_size=32, **reading)
+    files = [os.path.abspath(file) for file in files]
+    with naming_bad_images(files, reading["bands"], reading["value_range"]):
+        batches = evaluation_dataset(files, batch_size=32, **reading)
         return np.concatenate([images.numpy() for images, _ in batches])
 
 

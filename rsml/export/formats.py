@@ -25,6 +25,7 @@ import tensorflow as tf
 from rsml.export.portable import kept_in_float, portable
 from rsml.utils.errors import UserError
 from rsml.utils.packages import require
+from rsml.utils.quiet import log_level_restored
 
 INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
 OPSET = 18
@@ -238,9 +239,11 @@ def _open_tflite(path: Path) -> Runner:
 
 def _write_onnx(source: Source, path: Path) -> None:
     import onnx
-    import tf2onnx
 
-    model, _ = tf2onnx.convert.from_function(source.function, [source.signature], opset=OPSET)
+    with log_level_restored():
+        import tf2onnx
+
+        model, _ = tf2onnx.convert.from_function(source.function, [source.signature], opset=OPSET)
     if source.batch is None:
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -33,9 +33,6 @@ from rsml.utils.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SOME_FAILED = 3
-"""Exit code when some scenes or tiles could not be read and all others were cut."""
-
 _OVERVIEW = 1024
 
 

@@ -159,6 +159,14 @@ def predictions_of(model: keras.Model) -> ScenePredictions:
     return found
 
 
+def logits_of(model: keras.Model) -> Any | None:
+    """The logits of a model that ends in `ScenePredictions`; None of any other."""
+    last = model.output._keras_history
+    if not isinstance(last.operation, ScenePredictions):
+        return None
+    return last.operation._inbound_nodes[last.node_index].input_tensors[0]
+
+
 def _as_json(name: str, value: dict[str, Any] | str | None) -> str | None:
     try:
         if isinstance(value, str):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rsml.layers.scene_predictions import ScenePredictions
+from rsml.layers.scene_predictions import logits_of, predictions_of
 from rsml.utils.errors import UserError
 
 # Quarter turns and whether left and right are exchanged first; the first so many are what a number of views means.
@@ -40,13 +40,9 @@ class Views(keras.Model):
         if number == 8 and height != width:
             raise UserError(f"views: quarter turns need square images, these are {height} x {width}; take 4 views")
         self.number = number
-        last = model.output._keras_history
-        self.last: ScenePredictions | None
-        if isinstance(last.operation, ScenePredictions):
-            logits = last.operation._inbound_nodes[last.node_index].input_tensors[0]
-            self.body, self.last = keras.Model(model.input, logits), last.operation
-        else:
-            self.body, self.last = model, None
+        logits = logits_of(model)
+        self.body = model if logits is None else keras.Model(model.input, logits)
+        self.last = None if logits is None else predictions_of(model)
 
     def call(self, images: Any, training: bool = False) -> Any:
         outputs = [self.body(view(images, *how), training=False) for how in _VIEWS[: self.number]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 from typing import Any
@@ -16,6 +15,7 @@ from rsml.run import Run
 from rsml.training.devices import Spread
 from rsml.utils.errors import UserError
 from rsml.utils.link import Link
+from rsml.utils.manifest import digest
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def check_alike(link: Link, experiment: Experiment, samples: Samples, run: Run) 
     """
     link.agree("the images and labels", samples.fingerprint(), f"copy {experiment.data.source} from one to the other")
     state = run.files.state
-    kept = hashlib.sha256(state.read_bytes()).hexdigest()[:16] if state.is_file() else "none"
+    kept = digest(state) if state.is_file() else "none"
     link.agree("the training state", kept, f"{run.folder.resolve()} must be one folder that all hosts see (--out)")
 
 

@@ -18,15 +18,15 @@ EXTRAS = {
 """The extra of pyproject.toml that brings a package; what is not here is of the core."""
 
 
-def missing(package: str, extra: str | None = None) -> UserError:
+def missing(package: str) -> UserError:
     """The fault that a package is not there, and how to get it."""
-    extra = extra or EXTRAS.get(package)
+    extra = EXTRAS.get(package)
     wanted = f"'rsml[{extra}]'" if extra else package
     return UserError(f"the package {package} is not installed; get it with: pip install {wanted}")
 
 
-def require(*packages: str, extra: str | None = None) -> None:
+def require(*packages: str) -> None:
     """Refuses to go on without packages; nothing is imported."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise missing(package, extra)
+            raise missing(package)

@@ -4,11 +4,26 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rsml.utils.packages import require
 from rsml.utils.virtual_devices import split_cpu
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@contextmanager
+def log_level_restored() -> Iterator[None]:
+    """Within it TensorFlow's level of notes may be set; later processes must not take it for the user's wish."""
+    before = os.environ.get(_LEVEL)
+    try:
+        yield
+    finally:
+        os.environ.pop(_LEVEL, None)
+        if before is not None:
+            os.environ[_LEVEL] = before
 
 
 def start_tensorflow(first: Callable[[], Any] = lambda: None) -> Any:
@@ -23,12 +38,12 @@ def start_tensorflow(first: Callable[[], Any] = lambda: None) -> Any:
         What `first` has returned.
     """
     require("tensorflow")
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
+    if _LEVEL in os.environ or "tensorflow" in sys.modules:
         return first()
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with log_level_restored(), tempfile.TemporaryFile() as held:
+        os.environ[_LEVEL] = "2"
         os.dup2(held.fileno(), 2)
         try:
             import tensorflow as tf
@@ -45,6 +60,4 @@ def start_tensorflow(first: Callable[[], Any] = lambda: None) -> Any:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            # Read by now; a process that this one starts must not take it for the user's wish.
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     return made

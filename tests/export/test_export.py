@@ -37,6 +37,12 @@ WORDS = np.random.default_rng(0).normal(size=(3, 5))
 IMAGES = np.random.default_rng(1).integers(0, 256, (10, 16, 16, 3)).astype("float32")
 
 
+def skip_without(package):
+    """Without importing it here: tf2onnx sets the level of TensorFlow's notes for the whole process."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}")
+
+
 def network(*, attention=None, head=None, task="multi-label", embedding=False) -> keras.Model:
     """A small classifier with weights that make its outputs differ from image to image."""
     keras.utils.set_random_seed(0)
@@ -111,7 +117,7 @@ def exported(tmp_path, model, names, batch=None):
 
 
 def test_every_format_of_a_multi_label_model_with_signa(tmp_path):
-    pytest.importorskip("tf2onnx")
+    skip_without("tf2onnx")
     model = network(attention=shared_signa())
     checks, faults = exported(tmp_path, model, list(formats.FORMATS))
     assert not faults
@@ -152,7 +158,7 @@ def attentive(x):
 
 @pytest.mark.slow
 def test_attention_is_exported(tmp_path):
-    pytest.importorskip("tf2onnx")
+    skip_without("tf2onnx")
     _, faults = exported(tmp_path, network(attention=attentive), ["tflite", "onnx"])
     assert not faults  # each file was run, and its outputs were compared with Keras's
 
@@ -170,7 +176,7 @@ def test_int8_takes_bytes_at_scale_one_and_keeps_convolutions_in_integers(tmp_pa
 
 def test_what_the_numbers_mean_travels_along(tmp_path):
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("tf2onnx")
+    skip_without("tf2onnx")
     model = network(task="single-label", embedding=True)
     exported(tmp_path, model, ["savedmodel", "tflite", "onnx"])
     out = tmp_path / "out"
