@@ -5,7 +5,8 @@
     rsml average checkpoint/strong-ucm-seed0 checkpoint/strong-ucm-seed1 checkpoint/strong-ucm-seed2 --name strong-ucm
 
 AdamW with warm-up and cosine, moving average of the weights, the eight flips and quarter turns, random square crops and
-colour jitter while training, eight views at test time. What each ingredient is worth: docs/results.md.
+colour jitter while training, eight views at test time. It was not yet run to its end on UC Merced; no figure stands for
+it.
 """
 
 from pathlib import Path

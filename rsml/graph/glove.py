@@ -49,7 +49,7 @@ def glove_vectors(width: int, forms: Mapping[str, list[tuple[str, ...]]]) -> dic
         with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
             advice = (
                 f"connect to the network once, put {ARCHIVE} into {archive.parent}, or name an unpacked file, "
-                "word_vectors=glove.6B.300d.txt"
+                "methods.signa.word_vectors=glove.6B.300d.txt"
             )
             fetched = fetch(SOURCE, Path(folder) / ARCHIVE, SHA256, subject="word vectors (862 MB)", advice=advice)
             found = _words_in(fetched, width, wanted)

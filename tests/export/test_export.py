@@ -223,7 +223,7 @@ def test_one_format_that_fails_costs_no_other_and_keeps_the_old_file(tmp_path, m
     assert [check.format for check in checks] == ["keras", "savedmodel"]
     assert "differ from those of Keras by up to" in faults["tflite"]
     assert faults["tflite-float16"] == "not converted: 'tf.Sorcery' op is unknown"
-    assert "no_such_package is not installed; get it with: pip install no_such_package" in faults["onnx"]
+    assert faults["onnx"] == "the package no_such_package is not installed; get it with: pip install no_such_package"
     assert (tmp_path / "out" / "model.tflite").read_bytes() == b"old"
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == ["labels.txt", "model.json", "model.tflite", "saved_model"]

@@ -230,6 +230,8 @@ def test_feature_map_colours_by_label():
     own = figure.axes[0].collections[1]
     np.testing.assert_allclose(own.get_offsets(), points[labels[:, 3] == 1])
     np.testing.assert_allclose(own.get_facecolor()[0][:3], label_colours(NAMES)[3])
+    known = [colour for colour in label_colours(NAMES) if colour is not None]
+    assert len(set(known)) == len(known) > 0
     classes = np.arange(80) % 5
     single = figures.feature_map(points, classes, NAMES).axes[0]
     assert [text.get_text() for text in single.get_legend().get_texts()] == NAMES

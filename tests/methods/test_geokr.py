@@ -204,6 +204,13 @@ def test_another_backbone_hands_on_its_weights_too(tmp_path):
     report = build(experiment, CONTEXT).backbone.report
     loaded, of = report.layers
     assert loaded == of >= 40 and report.unused == [] and report.parameters[0] == report.parameters[1] > 11e6
+    # With the same labels the classifier is taken over too; with others it is not.
+    classifier = build(experiment, CONTEXT)
+    own, theirs = (one.get_layer("logits").get_weights()[0] for one in (classifier.network, student))
+    np.testing.assert_array_equal(own, theirs)
+    others = build(experiment, replace(CONTEXT, names=("sea", "sand", "snow")))
+    assert others.backbone.report.unused == ["logits"]
+    assert not np.allclose(others.network.get_layer("logits").get_weights()[0], theirs)
 
 
 def test_jitter_of_colours_that_the_bands_have_not_is_refused_with_the_config(share_table):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rsml.config import Experiment, override
 from rsml.methods.objectives import Asymmetric, CrossEntropy, Focal, ImprovedCrossEntropy, NoObjective
@@ -41,6 +42,13 @@ def test_improved_cross_entropy_follows_its_formula():
     target = 0.9 * ONE_HOT + 0.1 / 4
     expected = -(target * np.log(p)).sum(axis=1) + p.max(axis=1) - (target * p).sum(axis=1)
     assert float(found) == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_shares_in_half_precision_are_finite_at_saturation():
+    logits = tf.Variable([[6e4, -6e4, 0.0]], dtype=tf.float16)
+    with tf.GradientTape() as tape:
+        value = CrossEntropy().function("proportions")(tf.constant([[0.0, 0.0, 1.0]]), tf.cast(logits, tf.float32))
+    assert np.isfinite(value) and np.isfinite(tape.gradient(value, logits)).all()
 
 
 def test_none_is_zero():

@@ -119,6 +119,10 @@ def test_a_model_of_another_hand_asks_for_class_names(foreign, scene_folder, tmp
     assert call("convert", foreign, "x.txt", *NAMES) == 2
     assert "x.txt: expected a file ending in .keras or .h5" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    assert call("convert", foreign, "x.keras", "--class-names", "forest,sand,snow") == 0
+    capsys.readouterr()
+    assert call("predict", "x.keras", "--data", scene_folder) == 2
+    assert "3 labels, not the model's 3 (unknown to it: water)" in capsys.readouterr().err
 
 
 def test_labelled_data_need_no_class_names(foreign, scene_folder, capsys):
