@@ -320,7 +320,9 @@ def test_interrupted_writing_goes_on(tmp_path, monkeypatch):
     assert not (folder / "labels.csv").exists()
     # One finished file is damaged, as by a full disk; it must be drawn again, the other four kept.
     (folder / "images" / "airplane" / "airplane_00001.png").write_bytes(b"\x89PNG")
-    (folder / "images" / "airplane" / ".airplane_00001.writing-99.png").write_bytes(b"\x89PNG")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (folder / "images" / "airplane" / f".airplane_00001.writing-{ended.pid}.png").write_bytes(b"\x89PNG")
     monkeypatch.setattr(
         writing_module, "draw", lambda index, **options: (drawn.append(index), draw(index, **options))[1]
     )
